@@ -1,0 +1,105 @@
+"""What every backend is: the interface, its report, its refusal, and the cut into row blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Array = Any
+
+
+class BackendUnavailable(RuntimeError):
+    """A backend that was required cannot be used.
+
+    Parameters
+    ----------
+    name : str
+        The backend, as it was asked for.
+    reason : str
+        What is wrong.
+    mend : str
+        What to do: a command where there is one.
+    """
+
+    def __init__(self, name: str, reason: str, mend: str) -> None:
+        super().__init__(name, reason, mend)
+        self.name, self.reason, self.mend = name, reason, mend
+
+    def __str__(self) -> str:
+        return f"{self.name} cannot be used: {self.reason}; to mend it: {self.mend}."
+
+
+@dataclass(frozen=True)
+class BackendReport:
+    """Plain facts about a backend: printed, written as JSON, kept in a fitted model.
+
+    Parameters
+    ----------
+    name : str
+        "numpy", "cupy", "cupy:1".
+    usable : bool
+        Whether it passed its probe.
+    device : str
+        The processor or GPU.
+    memory_bytes : int or None
+        Memory of the device.
+    libraries : dict of str
+        Versions of what computes.
+    reason : str
+        Why it is not usable, and what mends it; empty when it is.
+    fallback : str
+        Why "auto" did not take a backend it prefers; empty when it did.
+    """
+
+    name: str
+    usable: bool
+    device: str = ""
+    memory_bytes: int | None = None
+    libraries: dict[str, str] = field(default_factory=dict)
+    reason: str = ""
+    fallback: str = ""
+
+    def __str__(self) -> str:
+        if not self.usable:
+            return self.reason
+        return f"{self.name} on {self.device}" + (f" ({self.fallback})" if self.fallback else "")
+
+
+class Backend(Protocol):
+    """An array namespace on a device, and the doors in and out of it."""
+
+    name: str
+    xp: Any
+    device: Any
+
+    def asarray(self, array: Any, dtype: Any = None) -> Array:
+        """The array on this device: no copy where it already lies there in this dtype."""
+
+    def to_numpy(self, array: Array) -> Any:
+        """The array as NumPy on the host; waits for the device."""
+
+    def scalars(self, *values: Array) -> tuple[float, ...]:
+        """0-d arrays as floats, in one transfer: the one synchronisation inside a fit."""
+
+    def synchronize(self) -> None:
+        """Wait until everything asked of the device is done."""
+
+    def context(self) -> AbstractContextManager[Any]:
+        """Inside it, this device is the current one."""
+
+    def map_blocks(self, function: Callable[[slice], Any], X: Array) -> list[Any]:
+        """function(rows) for consecutive row blocks that cover X, results in row order."""
+
+    def report(self) -> BackendReport:
+        """Name, device, memory and libraries."""
+
+    def with_fallback(self, reason: str) -> Backend:
+        """A copy that remembers why "auto" did not take a backend it prefers."""
+
+
+def row_blocks(n_rows: int, row_bytes: int, block_bytes: int) -> list[slice]:
+    """Consecutive slices that cover n_rows, each of about block_bytes and at least one row."""
+    rows = max(1, block_bytes // max(1, row_bytes))
+    return [slice(start, min(start + rows, n_rows)) for start in range(0, n_rows, rows)]

@@ -1,0 +1,236 @@
+"""An NVIDIA GPU through CuPy, and the probe that proves it usable or says why not."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import array_api_compat as compat
+
+from accel.backends.base import BackendReport, BackendUnavailable, row_blocks
+
+# Large enough that a product fills the GPU and launches cost nothing, small enough that the
+# residuals and hidden activations of a block stay a small share of the memory.
+BLOCK_BYTES = 256 << 20
+
+INSTALL = 'pip install "accel[cuda12]" (or "accel[cuda13]" where nvidia-smi shows CUDA 13)'
+DRIVER = "install or update the NVIDIA driver until nvidia-smi shows CUDA 12 or newer"
+
+# cudaError_t, from the CUDA runtime API's driver_types.h.
+INSUFFICIENT_DRIVER, NO_DEVICE, OUT_OF_MEMORY = 35, 100, 2
+
+
+@dataclass(frozen=True)
+class CupyBackend:
+    """CuPy on one GPU; see `accel.backends.Backend`."""
+
+    name: str
+    cupy: Any
+    xp: Any
+    device: Any
+    fallback: str = ""
+
+    def asarray(self, array: Any, dtype: Any = None) -> Any:
+        """The array in the memory of this GPU; torch CUDA tensors come in without a copy."""
+        if compat.is_torch_array(array):
+            array = array.detach()
+            array = self.cupy.from_dlpack(array) if array.is_cuda else array.numpy()
+        with self.device:
+            return self.cupy.asarray(array, dtype=dtype)
+
+    def to_numpy(self, array: Any) -> Any:
+        """A copy in host memory; waits for the GPU."""
+        return self.cupy.asnumpy(array)
+
+    def scalars(self, *values: Any) -> tuple[float, ...]:
+        """0-d arrays as floats, in one transfer."""
+        stacked = self.cupy.stack([value.astype(self.cupy.float64) for value in values])
+        return tuple(stacked.get().tolist())
+
+    def synchronize(self) -> None:
+        """Wait for the current stream of this GPU."""
+        with self.device:
+            self.cupy.cuda.get_current_stream().synchronize()
+
+    def context(self) -> AbstractContextManager[Any]:
+        """Inside it, this GPU is the current one."""
+        device: AbstractContextManager[Any] = self.cupy.cuda.Device(self.device.id)
+        return device
+
+    def map_blocks(self, function: Callable[[slice], Any], X: Any) -> list[Any]:
+        """One block after the other on one stream."""
+        row_bytes = X.shape[1] * X.dtype.itemsize
+        return [function(rows) for rows in row_blocks(X.shape[0], row_bytes, BLOCK_BYTES)]
+
+    def report(self) -> BackendReport:
+        """GPU, its memory, CuPy, CUDA runtime and driver."""
+        runtime = self.cupy.cuda.runtime
+        properties = runtime.getDeviceProperties(self.device.id)
+        return BackendReport(
+            name=self.name,
+            usable=True,
+            device=properties["name"].decode(),
+            memory_bytes=int(properties["totalGlobalMem"]),
+            libraries={
+                "cupy": self.cupy.__version__,
+                "cuda runtime": _cuda_version(runtime.runtimeGetVersion()),
+                "cuda driver": _cuda_version(runtime.driverGetVersion()),
+            },
+            fallback=self.fallback,
+        )
+
+    def with_fallback(self, reason: str) -> CupyBackend:
+        """A copy that remembers why "auto" did not take a backend it prefers."""
+        return replace(self, fallback=reason)
+
+
+def open_backend(index: int) -> CupyBackend:
+    """The backend on GPU `index`, probed once; raises BackendUnavailable with the reason."""
+    outcome = _probe_once(index)
+    if isinstance(outcome, BackendUnavailable):
+        raise outcome.with_traceback(None)
+    return outcome
+
+
+def owner(array: Any) -> int | None:
+    """The GPU on which a cupy array or torch CUDA tensor lies; None for any other array."""
+    if compat.is_cupy_array(array):
+        return int(array.device.id)
+    if compat.is_torch_array(array) and array.is_cuda:
+        return int(array.device.index)
+    return None
+
+
+@cache
+def _probe_once(index: int) -> CupyBackend | BackendUnavailable:
+    try:
+        return probe(index, importlib.import_module)
+    except BackendUnavailable as error:
+        return error
+
+
+def probe(index: int, import_module: Callable[[str], Any]) -> CupyBackend:
+    """Prove that a GPU computes: an allocation, a run-time compilation and a matrix product.
+
+    Parameters
+    ----------
+    index : int
+        Device number.
+    import_module : callable
+        `importlib.import_module`, or a stand-in.
+
+    Returns
+    -------
+    CupyBackend
+        Proven usable.
+
+    Raises
+    ------
+    BackendUnavailable
+        With the first thing that failed and what mends it.
+
+    Notes
+    -----
+    ``import cupy`` succeeds without a driver, and a driver whose libraries do not fit shows only
+    at the first allocation, compilation (NVRTC) or matrix product (cuBLAS): so all are done here.
+    """
+    name = f"cupy:{index}" if index else "cupy"
+    try:
+        cupy = import_module("cupy")
+        xp = import_module("array_api_compat.cupy")
+    except Exception as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "cupy"
+        reason = "CuPy is not installed" if missing else f"CuPy does not load ({_line(error)})"
+        raise BackendUnavailable(name, reason, INSTALL) from None
+    count = _device_count(cupy, name)
+    if index >= count:
+        raise BackendUnavailable(
+            name,
+            f"there is no device {index}: the driver shows {count}, counted from 0",
+            "use 'cupy' for device 0, or check CUDA_VISIBLE_DEVICES",
+        )
+    device = cupy.cuda.Device(index)
+    with device:
+        _prove(cupy, name)
+    return CupyBackend(name=name, cupy=cupy, xp=xp, device=device)
+
+
+def _device_count(cupy: Any, name: str) -> int:
+    runtime = cupy.cuda.runtime
+    try:
+        count = int(runtime.getDeviceCount())
+    except runtime.CUDARuntimeError as error:
+        if error.status == NO_DEVICE:
+            count = 0
+        elif error.status == INSUFFICIENT_DRIVER and runtime.driverGetVersion() == 0:
+            raise BackendUnavailable(name, "no NVIDIA driver is installed", DRIVER) from None
+        elif error.status == INSUFFICIENT_DRIVER:
+            driver = _cuda_version(runtime.driverGetVersion())
+            needed = _cuda_version(runtime.runtimeGetVersion())
+            reason = f"the NVIDIA driver is too old (it serves CUDA {driver}, CuPy needs {needed})"
+            raise BackendUnavailable(name, reason, DRIVER) from None
+        else:
+            raise BackendUnavailable(name, _line(error), DRIVER) from None
+    if count == 0:
+        mend = "check that nvidia-smi lists a GPU and that CUDA_VISIBLE_DEVICES does not hide it"
+        raise BackendUnavailable(name, "the driver sees no GPU", mend)
+    return count
+
+
+def _allocate(cupy: Any) -> None:
+    cupy.ones(4, dtype=cupy.float32)
+
+
+def _compile(cupy: Any) -> None:
+    source = 'extern "C" __global__ void probe(float* x) { x[threadIdx.x] *= 2.0f; }'
+    x = cupy.ones(4, dtype=cupy.float32)
+    cupy.RawKernel(source, "probe")((1,), (4,), (x,))
+    if float(x.sum()) != 8.0:
+        raise RuntimeError(f"a kernel computed {x} instead of 2")
+
+
+def _multiply(cupy: Any) -> None:
+    x = cupy.ones((32, 32), dtype=cupy.float32)
+    if float((x @ x).sum()) != 32.0**3:
+        raise RuntimeError("a matrix product came out wrong")
+
+
+# What is done, what it means when it fails, what mends it.
+PROBE_STEPS = (
+    (_allocate, "the GPU refuses memory", DRIVER),
+    (_compile, "a kernel does not compile and run, NVRTC may be missing", INSTALL),
+    (_multiply, "a matrix product does not run, cuBLAS may be missing", INSTALL),
+)
+
+
+def _prove(cupy: Any, name: str) -> None:
+    """Run the steps of the probe; whatever one raises becomes the refusal."""
+    for step, reason, mend in PROBE_STEPS:
+        try:
+            step(cupy)
+        except Exception as error:
+            if _is_out_of_memory(cupy, error):
+                reason = "the GPU has no free memory"
+                mend = "end other programs that use it (nvidia-smi lists them)"
+            raise BackendUnavailable(name, f"{reason} ({_line(error)})", mend) from None
+
+
+def _is_out_of_memory(cupy: Any, error: Exception) -> bool:
+    return (
+        isinstance(error, cupy.cuda.memory.OutOfMemoryError)
+        or getattr(error, "status", None) == OUT_OF_MEMORY
+    )
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error, or its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
+
+
+def _cuda_version(number: int) -> str:
+    """CUDA counts 1000 * major + 10 * minor."""
+    return f"{number // 1000}.{number % 1000 // 10}"

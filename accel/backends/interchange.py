@@ -1,0 +1,36 @@
+"""Arrays of other libraries, recognised without importing those libraries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat as compat
+import numpy as np
+
+
+def is_device_array(array: Any) -> bool:
+    """Whether it is an array of a library other than NumPy: cupy, torch, an array API namespace."""
+    return compat.is_array_api_obj(array) and not compat.is_numpy_array(array)
+
+
+def namespace(array: Any) -> Any:
+    """The array API namespace of an array; NumPy for whatever NumPy can read."""
+    return compat.array_namespace(array) if is_device_array(array) else np
+
+
+def to_host(array: Any) -> Any:
+    """Arrays of other libraries as NumPy, without a copy where they lie in host memory."""
+    if not is_device_array(array):
+        return array
+    if compat.is_cupy_array(array):
+        return array.get()
+    if compat.is_torch_array(array):
+        array = array.detach().cpu()
+    return np.from_dlpack(array)
+
+
+def like(values: Any, array: Any) -> Any:
+    """A NumPy array in the namespace and on the device of another array."""
+    if not is_device_array(array):
+        return values
+    return namespace(array).asarray(values, device=compat.device(array))

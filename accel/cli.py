@@ -1,0 +1,207 @@
+"""The command line: options in, one line out where something is wrong."""
+
+from __future__ import annotations
+
+import functools
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from sklearn.exceptions import ConvergenceWarning
+
+import accel
+from accel import datasets, tutorial
+from accel.files import load_model, write_atomically
+from accel.progress import ProgressLine
+from accel.solvers import SOLVERS
+from accel.train import MODELS, Stages, Trained, train
+
+app = typer.Typer(
+    help="Linear models with the same numbers on a CPU and on an NVIDIA GPU.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Backend = Annotated[str, typer.Option(help="auto, numpy, cupy or cupy:N.")]
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """What the user can mend ends in one line on stderr and exit code 2, without a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (ValueError, TypeError, OSError, MemoryError, accel.BackendUnavailable) as error:
+            typer.echo(f"accel: {_sentence(error)}", err=True)
+            raise typer.Exit(BAD_INPUT) from None
+        except KeyboardInterrupt:
+            typer.echo("accel: interrupted, nothing was written after this point", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+    return wrapped
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}."
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@app.command("backends")
+@one_line_errors
+def backends_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What can compute on this machine, and why the rest cannot."""
+    reports = accel.backends()
+    if as_json:
+        typer.echo(json.dumps([asdict(report) for report in reports], indent=2))
+        return
+    console = Console()
+    table = Table("backend", "usable", "device", "memory", "libraries")
+    for report in reports:
+        table.add_row(
+            report.name,
+            "yes" if report.usable else "no",
+            escape(report.device),
+            "" if report.memory_bytes is None else f"{report.memory_bytes / 2**30:.1f} GiB",
+            escape("\n".join(f"{name} {version}" for name, version in report.libraries.items())),
+        )
+    console.print(table)
+    for report in reports:
+        if not report.usable:
+            console.print(report.reason, highlight=False, markup=False, soft_wrap=True)
+    console.print(f'"auto" runs on {accel.get_backend().name}.', highlight=False)
+
+
+@app.command("tutorial")
+@one_line_errors
+def tutorial_command(
+    data: Annotated[Path | None, typer.Option(help="Folder with X.npy and Y.npy.")] = None,
+    digits: Annotated[tuple[int, int], typer.Option(help="The two to tell apart.")] = (0, 1),
+    learning_rate: Annotated[float, typer.Option(help="Step of gradient descent.")] = 0.01,
+    iterations: Annotated[int, typer.Option(min=1, help="Number of updates.")] = 150,
+    dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
+    backend: Backend = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("accel-tutorial"),
+) -> None:
+    """The first lesson: logistic regression from scratch, step by step."""
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype={dtype!r} must be float64 or float32.")
+    loaded = datasets.load_sign_digits(data) if data else datasets.load_digits()
+    lesson = tutorial.run(
+        replace(loaded, X=loaded.X.astype(dtype)),
+        digits,
+        out,
+        learning_rate=learning_rate,
+        iterations=iterations,
+        backend=backend,
+        say=typer.echo,
+    )
+    typer.echo(f"Ran on {lesson.model.backend_}")
+    typer.echo(f"Written to {out}: samples.png, cost.png, weights.png, summary.md")
+
+
+@app.command("train")
+@one_line_errors
+def train_command(
+    data: Annotated[Path | None, typer.Option(help="Folder, .npy, .npz or .csv file.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column, array or file of labels.")] = None,
+    model: Annotated[str, typer.Option(help=", ".join(MODELS))] = "logistic",
+    solver: Annotated[str, typer.Option(help=", ".join(["auto", *SOLVERS]))] = "auto",
+    backend: Backend = "auto",
+    c: Annotated[float, typer.Option("--C", help="Inverse strength of the penalty.")] = 1.0,
+    max_iter: Annotated[int, typer.Option(min=1, help="Largest number of updates.")] = 1000,
+    tol: Annotated[float, typer.Option(help="Stop at this max|gradient|.")] = 1e-4,
+    learning_rate: Annotated[float, typer.Option(help="Step of solver gd.")] = 0.01,
+    test_size: Annotated[float, typer.Option(help="Share of rows held out.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path("accel-out"),
+) -> None:
+    """Train on real data; by default on scikit-learn's digits, all ten classes."""
+    if model not in MODELS:
+        raise ValueError(f"model={model!r} must be one of {', '.join(MODELS)}.")
+    stages = Stages()
+    console = Console()
+    estimator = MODELS[model](
+        C=c, solver=solver, backend=backend, max_iter=max_iter, tol=tol, learning_rate=learning_rate
+    )
+    with stages("load"):
+        loaded = datasets.load(data, target) if data else datasets.load_digits()
+    console.print(f"{escape(loaded.name)}: X {loaded.X.shape} {loaded.X.dtype}", highlight=False)
+    with warnings.catch_warnings(record=True) as caught, ProgressLine(console) as line:
+        warnings.simplefilter("always", ConvergenceWarning)
+        trained = train(
+            loaded, estimator, out, stages, test_size=test_size, seed=seed, callback=line
+        )
+    _print_trained(console, trained, stages)
+    for warning in caught:
+        typer.echo(f"accel: warning: {_sentence(warning.message)}", err=True)  # type: ignore[arg-type]
+
+
+def _print_trained(console: Console, trained: Trained, stages: Stages) -> None:
+    model = trained.model
+    labels = [str(label) for label in model.classes_]
+    if len(labels) <= 12:
+        table = Table("true \\ predicted", *labels, title="Confusion matrix, test rows")
+        for label, row in zip(labels, trained.confusion, strict=True):
+            table.add_row(label, *(str(count) for count in row))
+        console.print(table)
+    console.print(trained.report, highlight=False, markup=False)
+    say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say(f"train accuracy {trained.train_accuracy:.2%} of {trained.n_train} rows")
+    say(f"test accuracy  {trained.test_accuracy:.2%} of {trained.n_test} rows")
+    say(
+        f"{model.status_.name}: objective {model.objective_:.8g}, max|gradient| "
+        f"{model.gradient_norm_:.2e} after {model.n_iter_[0]} iterations"
+    )
+    say(f"ran on {model.backend_}")
+    say(", ".join(f"{name} {seconds:.3f} s" for name, seconds in stages.seconds.items()))
+    say("written: " + ", ".join(str(path) for path in trained.files.values()))
+
+
+@app.command("predict")
+@one_line_errors
+def predict_command(
+    model: Annotated[Path, typer.Option(help="model.npz from 'accel train'.")],
+    data: Annotated[Path, typer.Option(help="Folder, .npy, .npz or .csv file.")],
+    out: Annotated[Path, typer.Option(help=".csv (labels, probabilities) or .npy (labels).")],
+) -> None:
+    """Label the rows of a file with a trained model."""
+    if out.suffix not in (".csv", ".npy"):
+        raise ValueError(f"out={str(out)!r} must end in .csv or .npy.")
+    estimator = load_model(model)
+    names = estimator.__dict__.pop("feature_names_in_", None)
+    loaded = datasets.load(data, columns=None if names is None else list(names))
+    labels = estimator.predict(loaded.X)
+    if out.suffix == ".npy":
+        write_atomically(out, lambda file: np.save(file, labels))
+    else:
+        text = _csv(estimator.classes_, labels, estimator.predict_proba(loaded.X))
+        write_atomically(out, lambda file: file.write(text.encode()))
+    typer.echo(f"{len(labels)} rows labelled, written to {out}")
+
+
+def _csv(classes: Any, labels: Any, probabilities: Any) -> str:
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["label", *(f"p({label})" for label in classes)])
+    for label, row in zip(labels, probabilities, strict=True):
+        writer.writerow([label, *(f"{p:.9g}" for p in row)])
+    return text.getvalue()

@@ -1,0 +1,221 @@
+"""Files: written whole or not at all, and models as plain arrays that need no pickle."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from accel.backends import BackendReport
+from accel.estimators import LogisticRegression
+from accel.solvers import Status
+
+FORMAT = "accel-model"
+VERSION = 1
+PARAMETERS = ("C", "solver", "fit_intercept", "max_iter", "tol", "learning_rate", "backend")
+
+
+class FileFormatError(ValueError):
+    """A file that is not what it should be, or a damaged one."""
+
+
+class ModelFileError(FileFormatError):
+    """A file that is no accel model, or a damaged one."""
+
+
+def read_arrays(path: Path) -> Any:
+    """What a .npy or .npz file holds; no pickle is ever loaded.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    ndarray or dict of ndarray
+        The array of a .npy file, the arrays of an .npz file by name.
+
+    Raises
+    ------
+    FileFormatError
+        If the content is not plain NumPy arrays.
+    OSError
+        If it cannot be read.
+    """
+    with open(path, "rb") as file:
+        is_zip = file.read(2) == b"PK"
+        file.seek(0)
+        # A damaged archive sends its reader anywhere, so that one reads from memory: what then
+        # goes wrong is the content's fault and never the disk's.
+        source: IO[bytes] = io.BytesIO(file.read()) if is_zip else file
+        try:
+            content = np.load(source, allow_pickle=False)
+            return dict(content) if is_zip else content
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise FileFormatError(_first_line(error)) from None
+        except Exception as error:  # zipfile, zlib, struct and NumPy raise a dozen types
+            raise FileFormatError(_first_line(error)) from None
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file beside its place and rename it: a kill in the middle leaves the old file.
+
+    Parameters
+    ----------
+    path : Path
+        Where it goes.
+    write : callable
+        Writes to the binary file it is given.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written or the disk is full; no partial file is left.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def prepare_folder(path: Path) -> None:
+    """Make an output folder and prove that it can be written, before any work is done."""
+    path.mkdir(parents=True, exist_ok=True)
+    probe = path / f".accel.{os.getpid()}.tmp"
+    probe.touch()
+    probe.unlink()
+
+
+def save_model(model: LogisticRegression, path: Path) -> None:
+    """Write a fitted model as .npz: its arrays and a JSON header, atomically.
+
+    Parameters
+    ----------
+    model : LogisticRegression
+        Fitted.
+    path : Path
+        The file.
+
+    Raises
+    ------
+    ModelFileError
+        If the labels are arbitrary Python objects.
+    OSError
+        If it cannot be written.
+    """
+    classes = model.classes_
+    if classes.dtype == object:
+        if not all(isinstance(label, str) for label in classes):
+            raise ModelFileError(
+                "the labels are Python objects: save strings, numbers or booleans."
+            )
+        classes = classes.astype(str)
+    names = getattr(model, "feature_names_in_", None)
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "estimator": type(model).__name__,
+        "parameters": {name: _jsonable(getattr(model, name)) for name in PARAMETERS},
+        "feature_names": None if names is None else [str(name) for name in names],
+        "status": model.status_.name,
+        "objective": model.objective_,
+        "gradient_norm": model.gradient_norm_,
+        "n_iter": int(model.n_iter_[0]),
+        "backend": asdict(model.backend_),
+    }
+    arrays = {
+        "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+        "coef": model.coef_,
+        "intercept": model.intercept_,
+        "classes": classes,
+        "loss_curve": model.loss_curve_,
+    }
+    write_atomically(path, lambda file: np.savez(file, **arrays))
+
+
+def load_model(path: Path) -> LogisticRegression:
+    """Read a model written by `save_model`; nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    LogisticRegression
+        Fitted, ready to predict.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is no accel model, or damaged.
+    OSError
+        If it cannot be read.
+    """
+    try:
+        arrays = read_arrays(path)
+        header = json.loads(bytes(arrays.pop("header")))
+        if header["format"] != FORMAT or header["version"] != VERSION:
+            raise ValueError(f"format {header['format']!r}, version {header['version']!r}")
+        return _rebuild(header, **arrays)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(
+            f"{path} is not an accel model of version {VERSION}, or it is damaged "
+            f"({_first_line(error)}): write one with 'accel train'."
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, on one line, or its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _rebuild(
+    header: dict[str, Any], *, coef: Any, intercept: Any, classes: Any, loss_curve: Any
+) -> LogisticRegression:
+    rows = 1 if len(classes) == 2 else len(classes)
+    if coef.ndim != 2 or coef.shape[0] != rows or intercept.shape != (rows,) or len(classes) < 2:
+        raise ValueError("its arrays do not fit together")
+    if not (np.isfinite(coef).all() and np.isfinite(intercept).all()):
+        raise ValueError("its coefficients are not finite")
+    model = LogisticRegression(
+        **{name: _from_json(value) for name, value in header["parameters"].items()}
+    )
+    model.coef_, model.intercept_, model.classes_ = coef, intercept, classes
+    model.loss_curve_ = loss_curve
+    model.n_features_in_ = coef.shape[1]
+    if header["feature_names"] is not None:
+        if len(header["feature_names"]) != coef.shape[1]:
+            raise ValueError("its feature names do not fit its coefficients")
+        model.feature_names_in_ = np.array(header["feature_names"], dtype=object)
+    model.n_iter_ = np.array([header["n_iter"]], dtype=np.int32)
+    model.objective_ = header["objective"]
+    model.gradient_norm_ = header["gradient_norm"]
+    model.status_ = Status[header["status"]]
+    model.backend_ = BackendReport(**header["backend"])
+    return model
+
+
+def _jsonable(value: Any) -> Any:
+    """JSON has no infinity."""
+    return "inf" if value == float("inf") else value
+
+
+def _from_json(value: Any) -> Any:
+    return float("inf") if value == "inf" else value

@@ -1,0 +1,137 @@
+"""Losses: point-wise functions of the targets and the raw predictions.
+
+A loss never sees X or the parameters. To add one, write a class with the methods
+of `Loss` and add a line to `LOSSES`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = Any
+
+
+class Loss(Protocol):
+    """What the objective needs of a loss."""
+
+    name: str
+
+    def n_outputs(self, n_classes: int) -> int:
+        """Columns of raw_prediction for this many classes."""
+
+    def encode_target(self, label_index: NDArray[np.intp]) -> NDArray[Any]:
+        """Labels 0..n_classes-1, on the host, as the (n_samples, 1) Y of `loss_gradient`."""
+
+    def loss_gradient(self, Y: Array, raw_prediction: Array, *, xp: Any) -> tuple[Array, Array]:
+        """Loss of every sample and its gradient in raw_prediction."""
+
+    def probabilities(self, raw_prediction: Array, *, xp: Any) -> Array:
+        """Class probabilities, (n_samples, n_classes)."""
+
+    def log_probabilities(self, raw_prediction: Array, *, xp: Any) -> Array:
+        """Their logarithms, from the raw predictions, never log(0)."""
+
+
+class Logistic:
+    r"""Logistic loss of one raw prediction: two classes.
+
+    With the margin :math:`m = y z`, :math:`y \in \{-1, +1\}`:
+
+    .. math:: \ell = \log(1 + e^{-m}), \qquad \partial\ell/\partial z = -y\,\sigma(-m)
+
+    Notes
+    -----
+    Both come from one :math:`e = \exp(-|m|) \le 1`, so nothing overflows at any z, and neither
+    subtracts nearly equal numbers: the gradient keeps its relative precision where the sample is
+    already well classified (:math:`\sigma(z) - y` would lose it).
+    """
+
+    name = "logistic"
+
+    def n_outputs(self, n_classes: int) -> int:  # noqa: ARG002
+        """One column serves two classes."""
+        return 1
+
+    def encode_target(self, label_index: NDArray[np.intp]) -> NDArray[Any]:
+        """-1 for the first class, +1 for the second: one byte a sample."""
+        return (2 * label_index - 1).astype(np.int8)[:, None]
+
+    def loss_gradient(self, Y: Array, raw_prediction: Array, *, xp: Any) -> tuple[Array, Array]:
+        """Loss (n_samples,) and gradient (n_samples, 1)."""
+        sign = xp.astype(Y, raw_prediction.dtype)
+        margin = sign * raw_prediction
+        e = xp.exp(-xp.abs(margin))
+        loss = xp.log1p(e) - xp.minimum(margin, xp.zeros_like(margin))
+        gradient = -sign * xp.where(margin > 0, e, xp.ones_like(e)) / (1 + e)
+        return loss[:, 0], gradient
+
+    def probabilities(self, raw_prediction: Array, *, xp: Any) -> Array:
+        """Columns sigma(-z), sigma(z), each to full relative precision."""
+        e = xp.exp(-xp.abs(raw_prediction))
+        likely, unlikely = 1 / (1 + e), e / (1 + e)
+        positive = raw_prediction > 0
+        return xp.concat(
+            [xp.where(positive, unlikely, likely), xp.where(positive, likely, unlikely)], axis=1
+        )
+
+    def log_probabilities(self, raw_prediction: Array, *, xp: Any) -> Array:
+        """Columns -log(1 + exp(z)), -log(1 + exp(-z))."""
+        z = raw_prediction
+        log_denominator = xp.log1p(xp.exp(-xp.abs(z)))
+        zero = xp.zeros_like(z)
+        return xp.concat(
+            [-xp.maximum(z, zero) - log_denominator, xp.minimum(z, zero) - log_denominator], axis=1
+        )
+
+
+class Softmax:
+    r"""Cross-entropy of the softmax of K raw predictions.
+
+    .. math:: \ell = \log \sum_k e^{z_k} - z_y, \qquad \partial\ell/\partial z = p - 1_y,
+              \qquad p_k = e^{z_k} / \sum_j e^{z_j}
+
+    Notes
+    -----
+    The maximum of each row is subtracted first, so the one exp serves the loss and the gradient
+    and cannot overflow.
+    """
+
+    name = "softmax"
+
+    def n_outputs(self, n_classes: int) -> int:
+        """One column for each class: the symmetric parametrisation of scikit-learn."""
+        return n_classes
+
+    def encode_target(self, label_index: NDArray[np.intp]) -> NDArray[Any]:
+        """The class indices: one-hot rows exist only inside a block."""
+        return label_index.astype(np.int32)[:, None]
+
+    def loss_gradient(self, Y: Array, raw_prediction: Array, *, xp: Any) -> tuple[Array, Array]:
+        """Loss (n_samples,) and gradient (n_samples, n_classes)."""
+        z, e, total = _shifted_exp(raw_prediction, xp=xp)
+        one_hot = xp.astype(xp.arange(z.shape[1], dtype=Y.dtype, device=Y.device) == Y, z.dtype)
+        loss = xp.log(total[:, 0]) - xp.sum(z * one_hot, axis=1)
+        return loss, e / total - one_hot
+
+    def probabilities(self, raw_prediction: Array, *, xp: Any) -> Array:
+        """Softmax of the rows."""
+        _, e, total = _shifted_exp(raw_prediction, xp=xp)
+        return e / total
+
+    def log_probabilities(self, raw_prediction: Array, *, xp: Any) -> Array:
+        """Log-softmax of the rows."""
+        z, _, total = _shifted_exp(raw_prediction, xp=xp)
+        return z - xp.log(total)
+
+
+def _shifted_exp(raw_prediction: Array, *, xp: Any) -> tuple[Array, Array, Array]:
+    """Z - max(z), its exp, and the sum of that exp, by rows."""
+    z = raw_prediction - xp.max(raw_prediction, axis=1, keepdims=True)
+    e = xp.exp(z)
+    return z, e, xp.sum(e, axis=1, keepdims=True)
+
+
+LOSSES: dict[str, Loss] = {"logistic": Logistic(), "softmax": Softmax()}

@@ -1,0 +1,114 @@
+"""The pictures: each function writes one PNG. matplotlib is imported here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from accel.files import write_atomically
+
+Array = Any
+DPI = 120
+
+
+def _save(figure: Figure, path: Path) -> None:
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=DPI))
+
+
+def images(path: Path, pictures: Array, titles: Sequence[str]) -> None:
+    """Grey images side by side.
+
+    Parameters
+    ----------
+    path : Path
+        The PNG.
+    pictures : array (n, height, width)
+        Grey values.
+    titles : sequence of str
+        One for each.
+    """
+    figure = Figure(figsize=(3 * len(titles), 3.3), layout="constrained")
+    for axes, picture, title in zip(
+        np.atleast_1d(figure.subplots(1, len(titles))), pictures, titles, strict=True
+    ):
+        axes.imshow(picture, cmap="gray")
+        axes.set_title(title)
+        axes.set_axis_off()
+    _save(figure, path)
+
+
+def cost_curve(path: Path, cost: Array, title: str) -> None:
+    """Cost before every update.
+
+    Parameters
+    ----------
+    path : Path
+        The PNG.
+    cost : array (n_iter,)
+        Objective before update i.
+    title : str
+        Above the axes.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(np.arange(len(cost)), cost, color="C0", marker="." if len(cost) < 2 else None)
+    axes.set(xlabel="iteration", ylabel="cost", title=title)
+    if len(cost) and np.min(cost) > 0 and np.max(cost) > 30 * np.min(cost):
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def weights(path: Path, picture: Array, title: str) -> None:
+    """Learned weights as a picture, red for the second class, blue for the first.
+
+    Parameters
+    ----------
+    path : Path
+        The PNG.
+    picture : array (height, width)
+        Weights in the place of their pixels.
+    title : str
+        Above the axes.
+    """
+    figure = Figure(figsize=(4.6, 4), layout="constrained")
+    axes = figure.subplots()
+    extreme = float(np.abs(picture).max()) or 1.0
+    shown = axes.imshow(picture, cmap="coolwarm", vmin=-extreme, vmax=extreme)
+    axes.set_title(title)
+    axes.set_axis_off()
+    figure.colorbar(shown, label="weight")
+    _save(figure, path)
+
+
+def confusion(path: Path, matrix: Array, labels: Sequence[str]) -> None:
+    """Confusion matrix: true labels down, predicted labels across.
+
+    Parameters
+    ----------
+    path : Path
+        The PNG.
+    matrix : array (n_classes, n_classes)
+        Counts.
+    labels : sequence of str
+        Names of the classes.
+    """
+    n = len(labels)
+    side = min(12.0, 3 + 0.45 * n)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.subplots()
+    shown = axes.imshow(matrix, cmap="Blues", vmin=0)
+    axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test rows")
+    if n <= 30:
+        axes.set_xticks(range(n), labels, rotation=45 if max(map(len, labels)) > 3 else 0)
+        axes.set_yticks(range(n), labels)
+        dark = matrix.max() / 2
+        for (row, column), count in np.ndenumerate(matrix):
+            colour = "white" if count > dark else "black"
+            axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+    figure.colorbar(shown, label="rows")
+    _save(figure, path)

@@ -1,0 +1,180 @@
+"""The main job: data -> split -> fit -> report, with the time of each stage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from accel import plots
+from accel.backends import get_backend
+from accel.datasets import DataError, Dataset
+from accel.estimators import LogisticRegression
+from accel.files import prepare_folder, save_model, write_atomically
+from accel.solvers import Progress
+
+# name -> estimator class
+MODELS: dict[str, Callable[..., LogisticRegression]] = {"logistic": LogisticRegression}
+
+
+@dataclass
+class Stages:
+    """Seconds spent in each named stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Time the body of a with statement."""
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted model and how it does on rows it has not seen.
+
+    Parameters
+    ----------
+    model : LogisticRegression
+        Fitted.
+    n_train, n_test : int
+        Rows.
+    train_accuracy, test_accuracy : float
+        Shares of rows whose label is predicted.
+    confusion : ndarray (n_classes, n_classes)
+        Test rows: true label down, predicted label across.
+    report : str
+        scikit-learn's classification report.
+    files : dict
+        What was written, by name.
+    """
+
+    model: LogisticRegression
+    n_train: int
+    n_test: int
+    train_accuracy: float
+    test_accuracy: float
+    confusion: Any
+    report: str
+    files: dict[str, Path]
+
+
+def train(
+    data: Dataset,
+    model: LogisticRegression,
+    out: Path,
+    stages: Stages,
+    *,
+    test_size: float,
+    seed: int,
+    callback: Callable[[Progress], Any] | None = None,
+) -> Trained:
+    """Split, fit, judge, and write the model and the pictures.
+
+    Parameters
+    ----------
+    data : Dataset
+        With labels.
+    model : LogisticRegression
+        Not yet fitted.
+    out : Path
+        Folder for model.npz, cost.png, confusion.png and report.txt.
+    stages : Stages
+        Takes the seconds of open backend, transfer, train, predict and write.
+    test_size : float
+        Share of the rows held out, between 0 and 1.
+    seed : int
+        Of the split.
+    callback : callable, optional
+        See `LogisticRegression`.
+
+    Returns
+    -------
+    Trained
+        The model and its figures.
+
+    Raises
+    ------
+    DataError
+        If there are no labels, or too few rows to split.
+    """
+    from sklearn.metrics import classification_report, confusion_matrix
+
+    prepare_folder(out)
+    X_train, X_test, y_train, y_test = split(data, test_size=test_size, seed=seed)
+    with stages("open backend"):
+        backend = get_backend(model.backend)
+    with stages("transfer"):
+        X_train = backend.asarray(X_train)
+        backend.synchronize()
+    with stages("train"):
+        model.set_params(callback=callback).fit(X_train, y_train)
+        model.set_params(callback=None)
+    with stages("predict"):
+        predicted = model.predict(X_test)
+        train_accuracy = model.score(X_train, y_train)
+    labels = [str(label) for label in model.classes_]
+    matrix = confusion_matrix(y_test, predicted, labels=model.classes_)
+    report: str = classification_report(
+        y_test, predicted, labels=model.classes_, target_names=labels, zero_division=0.0
+    )
+    if data.feature_names is not None:
+        model.feature_names_in_ = np.array(data.feature_names, dtype=object)
+    files = {name: out / name for name in ("model.npz", "cost.png", "confusion.png", "report.txt")}
+    with stages("write"):
+        save_model(model, files["model.npz"])
+        plots.cost_curve(files["cost.png"], model.loss_curve_, "Objective before each update")
+        plots.confusion(files["confusion.png"], matrix, labels)
+        write_atomically(files["report.txt"], lambda file: file.write(report.encode()))
+    return Trained(
+        model=model,
+        n_train=len(y_train),
+        n_test=len(y_test),
+        train_accuracy=train_accuracy,
+        test_accuracy=float(np.mean(predicted == y_test)),
+        confusion=matrix,
+        report=report,
+        files=files,
+    )
+
+
+def split(data: Dataset, *, test_size: float, seed: int) -> Any:
+    """Training and test rows, as scikit-learn's train_test_split cuts them.
+
+    Parameters
+    ----------
+    data : Dataset
+        With labels.
+    test_size : float
+        Share of the rows held out, between 0 and 1.
+    seed : int
+        Of the split.
+
+    Returns
+    -------
+    list of ndarray
+        X_train, X_test, y_train, y_test.
+
+    Raises
+    ------
+    DataError
+        If there are no labels, or too few rows to split.
+    """
+    from sklearn.model_selection import train_test_split
+
+    if data.y is None:
+        raise DataError(f"{data.name} has no labels: put Y.npy beside it or name a target.")
+    if not 0 < test_size < 1:
+        raise DataError(f"test-size={test_size} must lie between 0 and 1.")
+    if len(np.unique(data.y)) < 2:
+        raise DataError(f"{data.name}: the target holds only one class, at least two are needed.")
+    if len(data.X) < 3:
+        raise DataError(f"{data.name} has {len(data.X)} rows: at least 3 are needed for a split.")
+    return train_test_split(data.X, data.y, test_size=test_size, random_state=seed)

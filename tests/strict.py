@@ -1,0 +1,88 @@
+"""The stand-in for a GPU: array_api_strict on a device that is not the CPU, every door counted.
+
+It has the two functions of a backend module, so a line in `BACKENDS` is all it takes to install it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+
+import array_api_strict as xp
+import numpy as np
+
+from accel.backends.base import BackendReport, row_blocks
+
+DEVICE = xp.Device("device1")
+HOST = xp.Device("CPU_DEVICE")
+IMPLICIT = ("__float__", "__bool__", "__int__", "__index__", "__complex__")
+
+
+@dataclass(frozen=True)
+class StrictBackend:
+    name: str = "strict"
+    xp: object = xp
+    device: object = DEVICE
+    fallback: str = ""
+    n_blocks: int = 3  # ordinary test data is cut, however small it is
+    count: Counter = field(default_factory=Counter)
+
+    def asarray(self, array, dtype=None):
+        self.count["asarray"] += 1
+        if isinstance(array, type(xp.empty(0))):
+            return xp.asarray(array.to_device(DEVICE), dtype=dtype)
+        array = np.asarray(array)
+        if dtype is not None:
+            array = array.astype(str(dtype).rpartition(".")[2])
+        return xp.asarray(array, device=DEVICE)
+
+    def to_numpy(self, array):
+        self.count["to_numpy"] += 1
+        return np.asarray(array.to_device(HOST)).copy()
+
+    def scalars(self, *values):
+        self.count["scalars"] += 1
+        return tuple(float(value._array) for value in values)
+
+    def synchronize(self):
+        self.count["synchronize"] += 1
+
+    def context(self):
+        return nullcontext()
+
+    def map_blocks(self, function, X):
+        self.count["passes"] += 1
+        rows = max(1, -(-X.shape[0] // self.n_blocks))
+        return [function(block) for block in row_blocks(X.shape[0], 1, rows)]
+
+    def report(self):
+        return BackendReport(self.name, True, "array_api_strict", fallback=self.fallback)
+
+    def with_fallback(self, reason):
+        return replace(self, fallback=reason)
+
+
+def open_backend(index):
+    return StrictBackend()
+
+
+def owner(array):
+    return 0 if isinstance(array, type(xp.empty(0))) and array.device == DEVICE else None
+
+
+@contextmanager
+def hidden_synchronisations(monkeypatch):
+    """Counts float(), bool(), int() of device arrays: what would make a GPU wait unseen."""
+    seen = Counter()
+    array_type = type(xp.empty(0))
+    with monkeypatch.context() as patch:
+        for name in IMPLICIT:
+            original = getattr(array_type, name)
+
+            def counted(self, *args, original=original, name=name):
+                seen[name] += 1
+                return original(self, *args)
+
+            patch.setattr(array_type, name, counted)
+        yield seen

@@ -1,0 +1,261 @@
+"""The command line through its real entry point, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from accel.__main__ import main
+from accel.progress import seconds_left
+from accel.solvers import Progress
+
+
+def accel(*arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "accel", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1", **environment},
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def accel_here(monkeypatch, capsys):
+    """The same entry point in this process, for the many ways to fail: seconds sooner."""
+
+    def run(*arguments, cwd):
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["accel", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, ended.value.code, out, err)
+
+    return run
+
+
+def failed(done):
+    """Exit code 2, one line on stderr, no traceback."""
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train")
+    done = accel("train", "--backend", "numpy", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_train_on_the_bundled_digits(trained):
+    folder, out = trained
+    accuracy = float(out.partition("test accuracy")[2].split("%")[0])
+    assert accuracy >= 95
+    for text in ("1797, 64", "Confusion matrix", "precision", "CONVERGED", "ran on numpy"):
+        assert text in out
+    for stage in ("load", "transfer", "train", "predict"):
+        assert f"{stage} " in out.splitlines()[-2]
+    assert sorted(os.listdir(folder / "accel-out")) == [
+        "confusion.png",
+        "cost.png",
+        "model.npz",
+        "report.txt",
+    ]
+    assert "\x1b[" not in out
+
+
+def test_predict_with_the_trained_model(trained, tmp_path):
+    from sklearn.datasets import load_digits
+
+    folder, _ = trained
+    X, y = load_digits(return_X_y=True)
+    np.save(tmp_path / "X.npy", X / 16)
+    model = folder / "accel-out" / "model.npz"
+    for out in ("p.csv", "p.npy"):
+        done = accel("predict", "--model", model, "--data", "X.npy", "--out", out, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "1797 rows labelled" in done.stdout
+    labels = np.load(tmp_path / "p.npy")
+    assert (labels == y).mean() > 0.95
+    lines = (tmp_path / "p.csv").read_text().splitlines()
+    assert lines[0].split(",")[:2] == ["label", "p(0)"]
+    assert [int(line.split(",")[0]) for line in lines[1:]] == labels.tolist()
+    assert sum(map(float, lines[1].split(",")[1:])) == pytest.approx(1, abs=1e-6)
+
+
+def test_csv_by_column_names(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [(a, b, "yes" if a > b else "no") for a, b in rng.normal(size=(80, 2))]
+    text = "\n".join(f"{a},{c},{b}" for a, b, c in rows)
+    (tmp_path / "d.csv").write_text("left,answer,right\n" + text)
+    done = accel("train", "--data", "d.csv", "--target", "answer", "--C", 100, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "new.csv").write_text("right,extra,left\n0,7,3\n3,7,0\n")
+    arguments = ("predict", "--model", "accel-out/model.npz", "--data", "new.csv", "--out", "p.csv")
+    done = accel(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    labels = [line.split(",")[0] for line in (tmp_path / "p.csv").read_text().splitlines()]
+    assert labels == ["label", "yes", "no"]
+    (tmp_path / "new.csv").write_text("right,extra\n0,7\n")
+    assert "no column 'left'" in failed(accel(*arguments, cwd=tmp_path))
+
+
+def test_backends_table_and_json(tmp_path):
+    table = accel("backends", cwd=tmp_path)
+    assert table.returncode == 0
+    assert "numpy" in table.stdout
+    assert '"auto" runs on' in table.stdout
+    reports = json.loads(accel("backends", "--json", cwd=tmp_path).stdout)
+    assert {report["name"] for report in reports} >= {"numpy", "cupy"}
+    for report in reports:
+        assert report["usable"] or report["reason"] in table.stdout
+
+
+def test_tutorial_without_data(tmp_path):
+    done = accel("tutorial", "--iterations", 20, "--backend", "numpy", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Cost after iteration 10: " in done.stdout
+    assert (tmp_path / "accel-tutorial" / "summary.md").exists()
+
+
+def test_a_fit_that_does_not_converge_says_so(tmp_path):
+    done = accel("train", "--max-iter", 3, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "warning: MAX_ITER after 3 iterations" in done.stderr
+
+
+@pytest.fixture
+def data(tmp_path):
+    np.save(tmp_path / "X.npy", np.random.default_rng(0).normal(size=(30, 4)))
+    np.save(tmp_path / "Y.npy", np.arange(30) % 2)
+    return tmp_path
+
+
+TRAIN_ERRORS = {
+    "missing file": (["--data", "nothing.npy"], "nothing.npy does not exist"),
+    "unknown kind": (["--data", "d.xls"], "d.xls"),
+    "empty file": (["--data", "empty.npy"], "empty.npy is not a NumPy file"),
+    "nan": (["--data", "nan/X.npy"], "holds nan at row 2, column 1"),
+    "one class": (["--data", "one/X.npy"], "only one class"),
+    "lengths": (["--data", "short/X.npy"], "X has 30 rows but the target has 29"),
+    "text": (["--data", "text.csv"], "holds the text 'red'"),
+    "no labels": (["--data", "alone/X.npy"], "has no labels"),
+    "target": (["--data", "text.csv", "--target", "kind"], "no column 'kind'"),
+    "solver": (["--data", "X.npy", "--solver", "sgd"], "solver='sgd' must be one of"),
+    "model": (["--model", "tree"], "model='tree' must be one of"),
+    "backend": (["--backend", "tpu"], "backend='tpu' names no backend"),
+    "device": (["--backend", "cupy:99"], "cupy:99 cannot be used"),
+    "test size": (["--test-size", "1.5"], "test-size=1.5 must lie between 0 and 1"),
+    "C": (["--C", "-1"], "C=-1.0 must be a number above 0"),
+    "out is a file": (["--out", "X.npy"], "X.npy"),
+}
+
+
+@pytest.mark.parametrize("case", TRAIN_ERRORS)
+def test_train_errors_are_one_line_and_exit_code_2(data, case, accel_here):
+    X, y = np.load(data / "X.npy"), np.load(data / "Y.npy")
+    broken = X.copy()
+    broken[2, 1] = np.nan
+    for name, rows, labels in (
+        ("nan", broken, y),
+        ("one", X, y * 0),
+        ("short", X, y[1:]),
+        ("alone", X, None),
+    ):
+        (data / name).mkdir()
+        np.save(data / name / "X.npy", rows)
+        if labels is not None:
+            np.save(data / name / "Y.npy", labels)
+    (data / "empty.npy").touch()
+    (data / "d.xls").touch()
+    (data / "text.csv").write_text("colour,y\nred,0\nblue,1\n")
+    arguments, message = TRAIN_ERRORS[case]
+    assert message in failed(accel_here("train", *arguments, cwd=data))
+
+
+def test_predict_errors_are_one_line_and_exit_code_2(data, trained, accel_here):
+    model = trained[0] / "accel-out" / "model.npz"
+    (data / "bad.npz").write_bytes(model.read_bytes()[:500])
+    for arguments, message in (
+        ((model, "X.npy", "p.csv"), "X has 4 features"),
+        (("bad.npz", "X.npy", "p.csv"), "bad.npz is not an accel model"),
+        (("X.npy", "X.npy", "p.csv"), "X.npy is not an accel model"),
+        (("none.npz", "X.npy", "p.csv"), "none.npz: No such file"),
+        ((model, "X.npy", "p.txt"), "must end in .csv or .npy"),
+    ):
+        names = ("--model", "--data", "--out")
+        options = [text for pair in zip(names, arguments, strict=True) for text in pair]
+        assert message in failed(accel_here("predict", *options, cwd=data))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_folder(data):
+    data.chmod(0o500)
+    try:
+        assert "Permission denied" in failed(accel("train", cwd=data))
+    finally:
+        data.chmod(0o700)
+
+
+def test_full_disk(data):
+    """/dev/full stands for it where the machine has one."""
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000));"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "from accel.__main__ import main; sys.argv = ['accel', 'train']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=data, capture_output=True, text=True)
+    assert "File too large" in failed(done)
+    assert os.listdir(data / "accel-out") == []
+
+
+def test_control_c_ends_in_one_line(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "accel", "train", "--solver", "gd", "--max-iter", "100000000",
+         "--tol", "0"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert "X (1797, 64)" in process.stdout.readline()
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.strip().splitlines()[-1].startswith("accel: interrupted")
+    assert "Traceback" not in err
+
+
+def test_without_the_extra_one_line_says_what_to_install(tmp_path):
+    code = (
+        "import sys; sys.modules['typer'] = None; sys.argv = ['accel'];"
+        "from accel.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert 'pip install "accel[cli]"' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_names_every_command(tmp_path):
+    out = accel("--help", cwd=tmp_path).stdout
+    assert all(name in out for name in ("backends", "tutorial", "train", "predict"))
+
+
+def test_time_left():
+    first = Progress(0, 1.0, 1.0, 0.0, tol=1e-4, max_iter=1000)
+    half = Progress(10, 0.5, 1e-2, 3.0, tol=1e-4, max_iter=1000)
+    assert seconds_left(first, first) == float("inf")
+    assert seconds_left(first, half) == pytest.approx(3.0)  # half the decades in 3 s
+    no_tol = Progress(10, 0.5, 1e-2, 3.0, tol=0.0, max_iter=40)
+    assert seconds_left(first, no_tol) == pytest.approx(9.0)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from accel import LogisticRegression, Status
+from accel.files import ModelFileError, load_model, prepare_folder, save_model, write_atomically
+
+
+@pytest.fixture
+def model():
+    rng = np.random.default_rng(1)
+    X, y = rng.normal(size=(60, 3)), np.array(["ant", "bee", "cat"])[rng.integers(0, 3, 60)]
+    return LogisticRegression(C=np.inf, solver="lbfgs").fit(pd.DataFrame(X, columns=list("abc")), y)
+
+
+def test_round_trip(model, tmp_path):
+    save_model(model, tmp_path / "m.npz")
+    again = load_model(tmp_path / "m.npz")
+    for name in ("coef_", "intercept_", "classes_", "loss_curve_", "n_iter_", "feature_names_in_"):
+        assert (getattr(again, name) == getattr(model, name)).all(), name
+    assert again.coef_.dtype == model.coef_.dtype
+    assert again.get_params()["C"] == np.inf
+    assert again.status_ is Status.CONVERGED
+    assert (again.objective_, again.gradient_norm_) == (model.objective_, model.gradient_norm_)
+    assert again.backend_ == model.backend_
+    X = np.random.default_rng(2).normal(size=(9, 3))
+    frame = pd.DataFrame(X, columns=list("abc"))
+    assert (again.predict(frame) == model.predict(frame)).all()
+
+
+@pytest.mark.parametrize("labels", [[1, 5], [True, False], ["a", "b"], [0.0, 2.0]])
+def test_any_labels_survive(tmp_path, labels):
+    y = np.array(labels)[[0, 1, 0, 1]]
+    fitted = LogisticRegression().fit(np.arange(4.0)[:, None], y)
+    save_model(fitted, tmp_path / "m.npz")
+    again = load_model(tmp_path / "m.npz")
+    assert again.classes_.dtype == fitted.classes_.dtype
+    assert (again.classes_ == fitted.classes_).all()
+
+
+def test_object_labels_of_strings_are_stored_as_text(tmp_path):
+    y = np.array(["x", "y", "x", "y"], dtype=object)
+    save_model(LogisticRegression().fit(np.arange(4.0)[:, None], y), tmp_path / "m.npz")
+    assert load_model(tmp_path / "m.npz").classes_.tolist() == ["x", "y"]
+
+
+def test_damaged_and_foreign_files(model, tmp_path):
+    path = tmp_path / "m.npz"
+    save_model(model, path)
+    good = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for trial in range(400):
+        damaged = bytearray(good[: rng.integers(len(good))] if trial % 2 else good)
+        for position in rng.integers(0, max(1, len(damaged)), 3):
+            if len(damaged):
+                damaged[position] = rng.integers(256)
+        path.write_bytes(bytes(damaged))
+        with contextlib.suppress(ModelFileError):
+            assert np.isfinite(load_model(path).coef_).all()
+    for content in (b"", b"hello", b"PK\x03\x04"):
+        path.write_bytes(content)
+        with pytest.raises(ModelFileError, match="not an accel model"):
+            load_model(path)
+    np.savez(path, X=np.ones(3))
+    with pytest.raises(ModelFileError, match="not an accel model"):
+        load_model(path)
+    np.savez(path, header=np.array([{}], dtype=object))
+    with pytest.raises(ModelFileError, match="not an accel model"):
+        load_model(path)
+    with pytest.raises(FileNotFoundError):
+        load_model(tmp_path / "none.npz")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "f"
+    write_atomically(path, lambda file: file.write(b"old"))
+
+    def full(file):
+        file.write(b"ne")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, full)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["f"]
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, lambda file: file.write(b"new"))
+    assert path.read_bytes() == b"old"
+
+
+def test_prepare_folder(tmp_path):
+    prepare_folder(tmp_path / "a" / "b")
+    assert os.listdir(tmp_path / "a" / "b") == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        prepare_folder(tmp_path / "file")

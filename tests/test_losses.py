@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accel.losses import LOSSES
+from tests.closeness import assert_close
+
+RAW = [0.0, 1e-8, -1e-8, 0.5, -0.5, 3.0, -3.0, 20.0, -20.0, 40.0, -40.0, 700.0, -700.0, 1e4, -1e4]
+
+
+def exact(name, label, raw):
+    """Loss, gradient and probabilities in 700 digits."""
+    with mpmath.workdps(700):
+        z = (
+            [mpmath.mpf(0), mpmath.mpf(raw[0])]
+            if name == "logistic"
+            else list(map(mpmath.mpf, raw))
+        )
+        total = mpmath.fsum(mpmath.exp(value) for value in z)
+        loss = mpmath.log(total) - z[label]
+        p = [mpmath.exp(value) / total for value in z]
+        gradient = [value - (k == label) for k, value in enumerate(p)]
+        if name == "logistic":
+            gradient = gradient[1:]
+        log_p = [value - mpmath.log(total) for value in z]
+        return float(loss), [*map(float, gradient)], [*map(float, p)], [*map(float, log_p)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_number_against_mpmath(backend, name, dtype):
+    raw = [[value] for value in RAW]
+    if name == "softmax":
+        raw = [[value, 0.25, -value / 3] for value in RAW]
+    raw = np.array(raw, dtype=dtype)
+    loss, xp = LOSSES[name], backend.xp
+    n_classes = 2 if name == "logistic" else 3
+    for label in range(n_classes):
+        wanted = [exact(name, label, row.astype(float)) for row in raw]
+        Y = backend.asarray(loss.encode_target(np.full(len(raw), label)))
+        z = backend.asarray(raw)
+        value, gradient = loss.loss_gradient(Y, z, xp=xp)
+        scale = 1.0 if name == "softmax" else 0.0  # the logistic gradient keeps relative precision
+        assert_close(backend, value, [w[0] for w in wanted], kind="elementwise", scale=1.0)
+        tiny = np.finfo(dtype).tiny
+        assert_close(
+            backend, gradient, [w[1] for w in wanted], kind="elementwise", scale=scale + tiny
+        )
+        if label:
+            continue
+        p, log_p = loss.probabilities(z, xp=xp), loss.log_probabilities(z, xp=xp)
+        assert_close(backend, p, [w[2] for w in wanted], kind="elementwise", scale=tiny)
+        assert_close(backend, log_p, [w[3] for w in wanted], kind="elementwise", scale=1.0)
+
+
+def test_logistic_gradient_keeps_relative_precision_far_from_the_boundary():
+    loss = LOSSES["logistic"]
+    Y = loss.encode_target(np.array([1]))
+    _, gradient = loss.loss_gradient(Y, np.array([[30.0]], dtype=np.float32), xp=np)
+    assert gradient[0, 0] == pytest.approx(-9.357622968840175e-14, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@given(data=st.data())
+def test_gradient_is_the_derivative(name, data):
+    loss = LOSSES[name]
+    K = 1 if name == "logistic" else data.draw(st.integers(2, 6))
+    raw = np.array([data.draw(st.lists(st.floats(-15, 15), min_size=K, max_size=K))])
+    Y = loss.encode_target(np.array([data.draw(st.integers(0, max(1, K - 1)))]))
+    _, gradient = loss.loss_gradient(Y, raw, xp=np)
+    h = 1e-6
+    for k in range(K):
+        shift = h * (np.arange(K) == k)
+        up, _ = loss.loss_gradient(Y, raw + shift, xp=np)
+        down, _ = loss.loss_gradient(Y, raw - shift, xp=np)
+        assert gradient[0, k] == pytest.approx((up - down)[0] / (2 * h), abs=2e-9, rel=1e-6)
+
+
+@given(z=st.floats(-50, 50))
+def test_softmax_of_two_is_logistic(z):
+    binary, softmax = LOSSES["logistic"], LOSSES["softmax"]
+    for label in (0, 1):
+        index = np.array([label])
+        one, _ = binary.loss_gradient(binary.encode_target(index), np.array([[z]]), xp=np)
+        two, _ = softmax.loss_gradient(softmax.encode_target(index), np.array([[0.0, z]]), xp=np)
+        assert one[0] == pytest.approx(two[0], abs=1e-14, rel=1e-12)

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accel.backends import get_backend
+from accel.solvers import SOLVERS, Status, minimize
+from accel.solvers.gd import GradientDescent
+from accel.solvers.lbfgs import LBFGS
+from accel.solvers.line_search import CURVATURE, SUFFICIENT_DECREASE, Point, wolfe_search
+from tests.closeness import assert_close
+from tests.strict import StrictBackend, hidden_synchronisations
+from tests.test_objective import make, problem
+
+
+class Function:
+    """An objective given as a NumPy function, on a backend."""
+
+    def __init__(self, backend, value, gradient):
+        self.backend, self.value, self.gradient = backend, value, gradient
+
+    def value_and_grad(self, params):
+        x = self.backend.to_numpy(params)
+        asarray = self.backend.asarray
+        return asarray(np.asarray(self.value(x))), asarray(np.asarray(self.gradient(x)))
+
+
+def rosenbrock(backend):
+    return Function(
+        backend,
+        lambda x: np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2),
+        lambda x: np.r_[
+            -400 * x[0] * (x[1] - x[0] ** 2) - 2 * (1 - x[0]), 200 * (x[1] - x[0] ** 2)
+        ],
+    )
+
+
+def quadratic(backend, eigenvalues):
+    return Function(backend, lambda x: 0.5 * np.sum(eigenvalues * x**2), lambda x: eigenvalues * x)
+
+
+def test_lbfgs_reaches_the_minimum_of_rosenbrock(backend):
+    start = backend.asarray(np.array([-1.2, 1.0]))
+    solution = minimize(rosenbrock(backend), start, LBFGS(), tol=1e-9, max_iter=200)
+    assert solution.status is Status.CONVERGED
+    assert_close(backend, solution.params, [1.0, 1.0])
+    assert solution.n_iter < 60  # Newton-like, not steepest descent (thousands)
+
+
+@given(seed=st.integers(0, 1000), condition=st.floats(1, 1e5), n=st.integers(1, 12))
+def test_lbfgs_on_random_quadratics(seed, condition, n):
+    eigenvalues = np.geomspace(1, condition, n)
+    start = np.random.default_rng(seed).normal(size=n)
+    solution = minimize(
+        quadratic(get_backend("numpy"), eigenvalues), start, LBFGS(), tol=1e-8, max_iter=2000
+    )
+    assert solution.status is Status.CONVERGED
+    assert np.abs(solution.params).max() <= 1e-8
+
+
+def test_gradient_descent_is_its_formula(backend):
+    eigenvalues = np.array([1.0, 3.0])
+    solution = minimize(
+        quadratic(backend, eigenvalues),
+        backend.asarray(np.array([1.0, 1.0])),
+        GradientDescent(0.1),
+        tol=0.0,
+        max_iter=5,
+    )
+    assert_close(backend, solution.params, [0.9**5, 0.7**5], kind="elementwise")
+    assert solution.n_iter == len(solution.history) == 5
+    assert solution.n_evals == 6
+    wanted = [0.5 * (0.9 ** (2 * i) + 3 * 0.7 ** (2 * i)) for i in range(6)]
+    np.testing.assert_allclose([*solution.history, solution.value], wanted, rtol=1e-14)
+    assert solution.error == pytest.approx(max(0.9**5, 3 * 0.7**5))
+
+
+@given(
+    curvature=st.floats(1e-3, 1e3),
+    minimum=st.floats(1e-2, 50),
+    wiggle=st.floats(0, 0.4),
+    frequency=st.floats(0.1, 5),
+)
+def test_line_search_gives_strong_wolfe_points(curvature, minimum, wiggle, frequency):
+    def phi(t):
+        value = curvature * (t - minimum) ** 2 + wiggle * np.sin(frequency * t)
+        slope = 2 * curvature * (t - minimum) + wiggle * frequency * np.cos(frequency * t)
+        return Point(t, value, slope)
+
+    start = phi(0.0)
+    if start.slope >= -1e-6:
+        return
+    found = wolfe_search(phi, start, phi(1.0), rounding=0.0)
+    assert found is not None
+    assert found.value <= start.value + SUFFICIENT_DECREASE * found.step * start.slope
+    assert abs(found.slope) <= CURVATURE * abs(start.slope) + 1e-12
+
+
+def test_line_search_walks_back_from_infinity():
+    def phi(t):
+        if t > 0.01:
+            return Point(t, float("inf"), float("nan"))
+        return Point(t, (t - 0.008) ** 2, 2 * (t - 0.008))
+
+    found = wolfe_search(phi, phi(0.0), phi(1.0), rounding=0.0)
+    assert found is not None
+    assert found.step <= 0.01
+
+
+def test_line_search_says_when_there_is_no_decrease():
+    assert (
+        wolfe_search(
+            lambda t: Point(t, 1.0 + t, 1.0),
+            Point(0.0, 1.0, -1.0),
+            Point(1.0, 2.0, 1.0),
+            rounding=0,
+        )
+        is None
+    )
+
+
+def run(solver, objective, start, **limits):
+    return minimize(objective, np.asarray(start), solver, **{"tol": 1e-6, "max_iter": 50, **limits})
+
+
+def test_status_max_iter_and_diverged_and_stalled():
+    numpy = get_backend("numpy")
+    steep = quadratic(numpy, np.array([1.0, 100.0]))
+    assert run(GradientDescent(1e-3), steep, [1.0, 1.0]).status is Status.MAX_ITER
+    grown = run(GradientDescent(0.021), steep, [1.0, 1.0])
+    assert grown.status is Status.DIVERGED
+    exploded = run(GradientDescent(1e3), steep, [1.0, 1.0], max_iter=10_000)
+    assert exploded.status is Status.DIVERGED
+    assert np.isfinite(exploded.params).all()
+    assert np.isfinite(exploded.value)
+    liar = Function(numpy, lambda x: np.sum(x**2), lambda x: -2 * x)
+    assert run(LBFGS(), liar, [1.0, 1.0]).status is Status.STALLED
+    nan = Function(numpy, lambda x: np.nan, lambda x: x * np.nan)
+    for solver in (LBFGS(), GradientDescent(0.1)):
+        assert run(solver, nan, [1.0]).status is Status.DIVERGED
+
+
+def test_status_converged_before_the_first_step():
+    solution = run(LBFGS(), quadratic(get_backend("numpy"), np.ones(3)), np.zeros(3))
+    assert (solution.status, solution.n_iter, solution.history) == (Status.CONVERGED, 0, ())
+
+
+def test_callback_sees_every_update_and_may_stop():
+    seen = []
+
+    def callback(progress):
+        seen.append((progress.n_iter, progress.value))
+        return progress.n_iter == 3
+
+    objective = quadratic(get_backend("numpy"), np.ones(2))
+    solution = run(GradientDescent(0.1), objective, [1.0, 2.0], callback=callback)
+    assert solution.status is Status.STOPPED
+    assert [n for n, _ in seen] == [0, 1, 2, 3]
+    assert [value for _, value in seen] == [*solution.history, solution.value]
+
+
+def test_keyboard_interrupt_keeps_the_last_state():
+    def callback(progress):
+        if progress.n_iter == 4:
+            raise KeyboardInterrupt
+
+    objective = quadratic(get_backend("numpy"), np.ones(2))
+    solution = run(GradientDescent(0.1), objective, [1.0, 2.0], callback=callback)
+    assert solution.status is Status.INTERRUPTED
+    np.testing.assert_allclose(solution.params, 0.9**4 * np.array([1.0, 2.0]), rtol=1e-14)
+
+
+def test_every_status_says_what_to_do():
+    assert all(status.value.endswith(".") and len(status.value) > 20 for status in Status)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_one_synchronisation_and_one_pass_an_evaluation_and_none_hidden(name, monkeypatch, rng):
+    backend = StrictBackend()
+    X, labels = problem(rng, n_classes=3)
+    objective = make(backend, X, labels, alpha=0.01)
+    start = backend.asarray(np.zeros(objective.network.n_params))
+    backend.count.clear()
+    with hidden_synchronisations(monkeypatch) as hidden:
+        solution = minimize(objective, start, SOLVERS[name](0.1), tol=1e-5, max_iter=30)
+    assert solution.n_iter > 5
+    assert not hidden
+    assert backend.count == {"scalars": solution.n_evals, "passes": solution.n_evals}
+    assert solution.n_evals <= 1.3 * solution.n_iter + 3
+
+
+def test_the_hidden_synchronisation_counter_can_see_one(monkeypatch):
+    backend = StrictBackend()
+    with hidden_synchronisations(monkeypatch) as hidden:
+        float(backend.xp.sum(backend.asarray(np.ones(3))))
+    assert hidden == {"__float__": 1}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_start_is_not_modified(backend, name):
+    start = backend.asarray(np.array([1.0, -2.0]))
+    objective = quadratic(backend, np.ones(2))
+    minimize(objective, start, SOLVERS[name](0.1), tol=1e-6, max_iter=5)
+    assert_close(backend, start, [1.0, -2.0], kind="elementwise")

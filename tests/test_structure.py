@@ -1,0 +1,106 @@
+"""The map of the design, read from the sources: who imports whom, and what `import accel` costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import accel
+
+ROOT = Path(accel.__file__).parent
+# A module imports only from modules further left; one name stands for a package and its modules.
+ORDER = [
+    {"backends", "losses", "network"},
+    {"objective"},
+    {"solvers"},
+    {"estimators"},
+    {"files"},
+    {"datasets"},
+    {"plots", "progress"},
+    {"benchmark", "train"},
+    {"tutorial"},
+    {"cli"},
+    {"__main__"},
+]
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+
+
+def modules():
+    return [path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"]
+
+
+def part(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_left(path):
+    here = part(path)
+    for name in imported(path):
+        root, _, rest = name.partition(".")
+        other = rest.partition(".")[0]
+        if root == "accel" and other in RANK and other != here:
+            assert RANK[other] < RANK[here], f"{path.name} imports {name}, to its right"
+
+
+def test_cupy_is_imported_in_backends_only():
+    for path in modules():
+        text = path.read_text()
+        if part(path) != "backends":
+            assert "import cupy" not in text
+            assert 'import_module("cupy' not in text
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_short_and_explain_themselves(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    assert ast.get_docstring(ast.parse(text))
+
+
+def test_importing_accel_loads_nothing_beyond_scikit_learn_but_the_edge():
+    """No cupy, matplotlib, typer. The budget is 50 ms (20 measured); modules are no noisy clock."""
+    code = (
+        "import sys, numpy, sklearn.base; before = set(sys.modules); import accel;"
+        "new = set(sys.modules) - before; print(*[n for n in new if not n.startswith('accel')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    allowed = ("array_api_compat", "sklearn.utils")
+    assert [name for name in done.stdout.split() if not name.startswith(allowed)] == []
+    assert len(done.stdout.split()) < 20
+
+
+def public():
+    """What people call by name: the package's exports, their methods, and the seams of the core."""
+    from accel import datasets, files, network, objective, solvers
+    from accel.solvers import gd, lbfgs, line_search
+
+    objects = [getattr(accel, name) for name in accel.__all__ if name != "Status"]
+    objects += [objective.Objective, network.Network, solvers.minimize, solvers.Solution]
+    objects += [gd.GradientDescent, lbfgs.LBFGS, line_search.wolfe_search, datasets.load]
+    objects += [files.save_model, files.load_model]
+    for item in objects:
+        yield f"{item.__module__}.{item.__qualname__}"
+    for name, member in vars(accel.LogisticRegression).items():
+        if callable(member) and not name.startswith(("_", "set_", "get_")):
+            yield f"accel.estimators.logistic.LogisticRegression.{name}"
+
+
+@pytest.mark.parametrize("name", sorted(set(public())))
+def test_public_objects_document_every_parameter_and_result(name):
+    validate = pytest.importorskip("numpydoc.validate", reason="numpydoc comes with the extra dev")
+    wanted = ("GL08", "SS01", "SS03", "PR01", "PR02", "PR03", "PR04", "PR07", "RT01", "RT03")
+    found = validate.validate(name)["errors"]
+    assert [error for error in found if error[0] in wanted] == []
