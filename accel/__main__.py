@@ -13,6 +13,8 @@ def main() -> None:
         if (error.name or "").startswith("accel"):
             raise
         sys.exit(f'accel: the command line needs {error.name}: pip install "accel[cli]"')
+    except KeyboardInterrupt:
+        sys.exit(130)
     app()
 
 

@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import accel
 from accel import datasets, tutorial
-from accel.files import load_model, write_atomically
+from accel.files import load_model, prepare_folder, write_atomically
 from accel.progress import ProgressLine
 from accel.solvers import SOLVERS
 from accel.train import MODELS, Stages, Trained, train
@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Backend = Annotated[str, typer.Option(help="auto, numpy, cupy or cupy:N.")]
+BackendName = Annotated[str, typer.Option(help="auto, numpy, cupy or cupy:N.")]
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -43,7 +43,7 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except (ValueError, TypeError, OSError, MemoryError, accel.BackendUnavailable) as error:
+        except (ValueError, OSError, MemoryError, accel.BackendUnavailable) as error:
             typer.echo(f"accel: {_sentence(error)}", err=True)
             raise typer.Exit(BAD_INPUT) from None
         except KeyboardInterrupt:
@@ -58,6 +58,21 @@ def _sentence(error: BaseException) -> str:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}."
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"accel {accel.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Linear models with the same numbers on a CPU and on an NVIDIA GPU."""
 
 
 @app.command("backends")
@@ -84,23 +99,28 @@ def backends_command(
     for report in reports:
         if not report.usable:
             console.print(report.reason, highlight=False, markup=False, soft_wrap=True)
-    console.print(f'"auto" runs on {accel.get_backend().name}.', highlight=False)
+    try:
+        chosen = f'"auto" runs on {accel.get_backend().name}.'
+    except accel.BackendUnavailable as refusal:
+        chosen = f'"auto" fails, because ACCEL_BACKEND requires it: {refusal}'
+    console.print(chosen, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("tutorial")
 @one_line_errors
 def tutorial_command(
-    data: Annotated[Path | None, typer.Option(help="Folder with X.npy and Y.npy.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with the sign digits.")] = None,
     digits: Annotated[tuple[int, int], typer.Option(help="The two to tell apart.")] = (0, 1),
     learning_rate: Annotated[float, typer.Option(help="Step of gradient descent.")] = 0.01,
     iterations: Annotated[int, typer.Option(min=1, help="Number of updates.")] = 150,
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("accel-tutorial"),
 ) -> None:
     """The first lesson: logistic regression from scratch, step by step."""
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype={dtype!r} must be float64 or float32.")
+    accel.get_backend(backend)  # a wrong name or an unusable GPU, before the first step is said
     loaded = datasets.load_sign_digits(data) if data else datasets.load_digits()
     lesson = tutorial.run(
         replace(loaded, X=loaded.X.astype(dtype)),
@@ -122,7 +142,7 @@ def train_command(
     target: Annotated[str | None, typer.Option(help="Column, array or file of labels.")] = None,
     model: Annotated[str, typer.Option(help=", ".join(MODELS))] = "logistic",
     solver: Annotated[str, typer.Option(help=", ".join(["auto", *SOLVERS]))] = "auto",
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
     c: Annotated[float, typer.Option("--C", help="Inverse strength of the penalty.")] = 1.0,
     max_iter: Annotated[int, typer.Option(min=1, help="Largest number of updates.")] = 1000,
     tol: Annotated[float, typer.Option(help="Stop at this max|gradient|.")] = 1e-4,
@@ -144,9 +164,8 @@ def train_command(
     console.print(f"{escape(loaded.name)}: X {loaded.X.shape} {loaded.X.dtype}", highlight=False)
     with warnings.catch_warnings(record=True) as caught, ProgressLine(console) as line:
         warnings.simplefilter("always", ConvergenceWarning)
-        trained = train(
-            loaded, estimator, out, stages, test_size=test_size, seed=seed, callback=line
-        )
+        estimator.set_params(callback=line)
+        trained = train(loaded, estimator, out, stages, test_size=test_size, seed=seed)
     _print_trained(console, trained, stages)
     for warning in caught:
         typer.echo(f"accel: warning: {_sentence(warning.message)}", err=True)  # type: ignore[arg-type]
@@ -154,8 +173,8 @@ def train_command(
 
 def _print_trained(console: Console, trained: Trained, stages: Stages) -> None:
     model = trained.model
-    labels = [str(label) for label in model.classes_]
-    if len(labels) <= 12:
+    labels = [escape(label) for label in trained.labels]
+    if sum(len(label) + 3 for label in labels) <= 56:  # 80 columns hold it
         table = Table("true \\ predicted", *labels, title="Confusion matrix, test rows")
         for label, row in zip(labels, trained.confusion, strict=True):
             table.add_row(label, *(str(count) for count in row))
@@ -183,9 +202,10 @@ def predict_command(
     """Label the rows of a file with a trained model."""
     if out.suffix not in (".csv", ".npy"):
         raise ValueError(f"out={str(out)!r} must end in .csv or .npy.")
+    prepare_folder(out.parent)
     estimator = load_model(model)
     names = estimator.__dict__.pop("feature_names_in_", None)
-    loaded = datasets.load(data, columns=None if names is None else list(names))
+    loaded = datasets.load_rows(data, names)
     labels = estimator.predict(loaded.X)
     if out.suffix == ".npy":
         write_atomically(out, lambda file: np.save(file, labels))

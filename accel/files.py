@@ -5,20 +5,22 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from accel.backends import BackendReport
+from accel.backends.base import first_line
 from accel.estimators import LogisticRegression
 from accel.solvers import Status
 
 FORMAT = "accel-model"
 VERSION = 1
-PARAMETERS = ("C", "solver", "fit_intercept", "max_iter", "tol", "learning_rate", "backend")
+NOT_STORED = ("callback",)  # code is never written to a file
 
 
 class FileFormatError(ValueError):
@@ -61,9 +63,9 @@ def read_arrays(path: Path) -> Any:
         except OSError as error:
             if error.errno is not None:
                 raise
-            raise FileFormatError(_first_line(error)) from None
+            raise FileFormatError(first_line(error)) from None
         except Exception as error:  # zipfile, zlib, struct and NumPy raise a dozen types
-            raise FileFormatError(_first_line(error)) from None
+            raise FileFormatError(first_line(error)) from None
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
@@ -81,6 +83,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     OSError
         If the folder cannot be written or the disk is full; no partial file is left.
     """
+    path = Path(os.path.realpath(path))  # a link stays a link, its target is replaced
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -88,7 +91,9 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = str(path)  # the place the user knows
         temporary.unlink(missing_ok=True)
         raise
 
@@ -97,11 +102,17 @@ def prepare_folder(path: Path) -> None:
     """Make an output folder and prove that it can be written, before any work is done."""
     path.mkdir(parents=True, exist_ok=True)
     probe = path / f".accel.{os.getpid()}.tmp"
-    probe.touch()
-    probe.unlink()
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
-def save_model(model: LogisticRegression, path: Path) -> None:
+def save_model(
+    model: LogisticRegression, path: Path, feature_names: Sequence[str] | None = None
+) -> None:
     """Write a fitted model as .npz: its arrays and a JSON header, atomically.
 
     Parameters
@@ -110,6 +121,8 @@ def save_model(model: LogisticRegression, path: Path) -> None:
         Fitted.
     path : Path
         The file.
+    feature_names : sequence of str, optional
+        Names of the columns of X; ``model.feature_names_in_`` where not given.
 
     Raises
     ------
@@ -125,12 +138,16 @@ def save_model(model: LogisticRegression, path: Path) -> None:
                 "the labels are Python objects: save strings, numbers or booleans."
             )
         classes = classes.astype(str)
-    names = getattr(model, "feature_names_in_", None)
+    names = feature_names or getattr(model, "feature_names_in_", None)
     header = {
         "format": FORMAT,
         "version": VERSION,
         "estimator": type(model).__name__,
-        "parameters": {name: _jsonable(getattr(model, name)) for name in PARAMETERS},
+        "parameters": {
+            name: _jsonable(value)
+            for name, value in model.get_params(deep=False).items()
+            if name not in NOT_STORED
+        },
         "feature_names": None if names is None else [str(name) for name in names],
         "status": model.status_.name,
         "objective": model.objective_,
@@ -174,23 +191,24 @@ def load_model(path: Path) -> LogisticRegression:
         if header["format"] != FORMAT or header["version"] != VERSION:
             raise ValueError(f"format {header['format']!r}, version {header['version']!r}")
         return _rebuild(header, **arrays)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a foreign header may be wrong in any way
         raise ModelFileError(
             f"{path} is not an accel model of version {VERSION}, or it is damaged "
-            f"({_first_line(error)}): write one with 'accel train'."
+            f"({first_line(error)}): write one with 'accel train'."
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    """What an error says, on one line, or its type where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _rebuild(
     header: dict[str, Any], *, coef: Any, intercept: Any, classes: Any, loss_curve: Any
 ) -> LogisticRegression:
+    if classes.ndim != 1 or len(classes) < 2 or len(np.unique(classes)) < len(classes):
+        raise ValueError("its classes are not distinct labels")
+    if classes.dtype.kind not in "biufU" or coef.dtype.kind + intercept.dtype.kind != "ff":
+        raise ValueError("its arrays have the wrong types")
     rows = 1 if len(classes) == 2 else len(classes)
-    if coef.ndim != 2 or coef.shape[0] != rows or intercept.shape != (rows,) or len(classes) < 2:
+    if coef.ndim != 2 or coef.shape[0] != rows or intercept.shape != (rows,):
         raise ValueError("its arrays do not fit together")
     if not (np.isfinite(coef).all() and np.isfinite(intercept).all()):
         raise ValueError("its coefficients are not finite")
@@ -213,9 +231,20 @@ def _rebuild(
 
 
 def _jsonable(value: Any) -> Any:
-    """JSON has no infinity."""
-    return "inf" if value == float("inf") else value
+    """Numbers of any type as JSON's; it has no infinity, and no keys that are not text."""
+    if isinstance(value, dict):
+        return {"pairs": [[_jsonable(key), _jsonable(item)] for key, item in value.items()]}
+    if value is None or isinstance(value, str | bool):
+        return value
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, Integral | bool):
+        return plain if isinstance(plain, bool) else int(plain)
+    if isinstance(plain, Real):
+        return "inf" if float(plain) == float("inf") else float(plain)
+    return str(plain)
 
 
 def _from_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_from_json(key): _from_json(item) for key, item in value["pairs"]}
     return float("inf") if value == "inf" else value

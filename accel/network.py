@@ -87,6 +87,11 @@ class Network:
         """Length of params."""
         return sum((rows + self.bias) * columns for rows, columns in self.shapes)
 
+    @property
+    def row_elements(self) -> int:
+        """Numbers that one row takes on its way forward and back: inputs, outputs, gradients."""
+        return self.n_in + 4 * (sum(self.hidden) + self.n_out)
+
     def is_weight(self) -> NDArray[np.bool_]:
         """True where params is an element of a W, False at a b: what a penalty applies to."""
         parts = [
@@ -94,6 +99,13 @@ class Network:
             for rows, columns in self.shapes
         ]
         return np.concatenate(parts)
+
+    def input_scale(self, factor: float) -> NDArray[np.float64]:
+        """Factor at the elements of the first W, 1 elsewhere: what scales X by the factor."""
+        scale = np.ones(self.n_params)
+        rows, columns = self.shapes[0]
+        scale[: rows * columns] = factor
+        return scale
 
     def layers(self, params: Array, *, xp: Any) -> Iterator[tuple[Array, Array | None]]:
         """W and b of each layer, as views of params; b is None without bias."""

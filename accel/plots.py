@@ -104,8 +104,9 @@ def confusion(path: Path, matrix: Array, labels: Sequence[str]) -> None:
     shown = axes.imshow(matrix, cmap="Blues", vmin=0)
     axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test rows")
     if n <= 30:
-        axes.set_xticks(range(n), labels, rotation=45 if max(map(len, labels)) > 3 else 0)
-        axes.set_yticks(range(n), labels)
+        rotation = 45 if max(map(len, labels)) > 3 else 0
+        axes.set_xticks(range(n), labels, rotation=rotation, parse_math=False)
+        axes.set_yticks(range(n), labels, parse_math=False)
         dark = matrix.max() / 2
         for (row, column), count in np.ndenumerate(matrix):
             colour = "white" if count > dark else "black"

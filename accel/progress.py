@@ -63,6 +63,8 @@ class ProgressLine:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
+        if kind is None:
+            self._line.update(self._task, completed=1.0)
         self._line.stop()
 
     def __call__(self, progress: Progress) -> None:

@@ -16,7 +16,6 @@ from accel.backends import get_backend
 from accel.datasets import DataError, Dataset
 from accel.estimators import LogisticRegression
 from accel.files import prepare_folder, save_model, write_atomically
-from accel.solvers import Progress
 
 # name -> estimator class
 MODELS: dict[str, Callable[..., LogisticRegression]] = {"logistic": LogisticRegression}
@@ -48,6 +47,8 @@ class Trained:
         Rows.
     train_accuracy, test_accuracy : float
         Shares of rows whose label is predicted.
+    labels : list of str
+        Names of the classes.
     confusion : ndarray (n_classes, n_classes)
         Test rows: true label down, predicted label across.
     report : str
@@ -61,6 +62,7 @@ class Trained:
     n_test: int
     train_accuracy: float
     test_accuracy: float
+    labels: list[str]
     confusion: Any
     report: str
     files: dict[str, Path]
@@ -74,7 +76,6 @@ def train(
     *,
     test_size: float,
     seed: int,
-    callback: Callable[[Progress], Any] | None = None,
 ) -> Trained:
     """Split, fit, judge, and write the model and the pictures.
 
@@ -92,8 +93,6 @@ def train(
         Share of the rows held out, between 0 and 1.
     seed : int
         Of the split.
-    callback : callable, optional
-        See `LogisticRegression`.
 
     Returns
     -------
@@ -115,21 +114,20 @@ def train(
         X_train = backend.asarray(X_train)
         backend.synchronize()
     with stages("train"):
-        model.set_params(callback=callback).fit(X_train, y_train)
-        model.set_params(callback=None)
+        model.fit(X_train, y_train)
+    files = {name: out / name for name in ("model.npz", "cost.png", "confusion.png", "report.txt")}
+    # first of all: whatever fails later, the fit is kept
+    save_model(model, files["model.npz"], feature_names=data.feature_names)
     with stages("predict"):
         predicted = model.predict(X_test)
         train_accuracy = model.score(X_train, y_train)
-    labels = [str(label) for label in model.classes_]
-    matrix = confusion_matrix(y_test, predicted, labels=model.classes_)
+    classes = np.unique(np.concatenate([model.classes_, y_test]))  # a test label may be new
+    labels = [str(label) for label in classes]
+    matrix = confusion_matrix(y_test, predicted, labels=classes)
     report: str = classification_report(
-        y_test, predicted, labels=model.classes_, target_names=labels, zero_division=0.0
+        y_test, predicted, labels=classes, target_names=labels, zero_division=0.0
     )
-    if data.feature_names is not None:
-        model.feature_names_in_ = np.array(data.feature_names, dtype=object)
-    files = {name: out / name for name in ("model.npz", "cost.png", "confusion.png", "report.txt")}
     with stages("write"):
-        save_model(model, files["model.npz"])
         plots.cost_curve(files["cost.png"], model.loss_curve_, "Objective before each update")
         plots.confusion(files["confusion.png"], matrix, labels)
         write_atomically(files["report.txt"], lambda file: file.write(report.encode()))
@@ -139,6 +137,7 @@ def train(
         n_test=len(y_test),
         train_accuracy=train_accuracy,
         test_accuracy=float(np.mean(predicted == y_test)),
+        labels=labels,
         confusion=matrix,
         report=report,
         files=files,

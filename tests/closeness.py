@@ -18,12 +18,13 @@ def dtype_name(array):
     return str(array.dtype).rpartition(".")[2]
 
 
-def assert_close(backend, actual, desired, *, kind="default", scale=1.0):
-    """actual, an array of the backend, equals desired, a NumPy array."""
+def assert_close(backend, actual, desired, *, dtype="float64", kind="default", scale=1.0):
+    """actual, an array of the backend and of this dtype, equals desired, a NumPy array."""
     desired = np.asarray(desired)
     assert namespace(actual) is backend.xp or namespace(actual).__name__ == backend.xp.__name__
+    assert dtype_name(actual) == dtype
     assert tuple(actual.shape) == desired.shape
-    if backend.name == "strict":
+    if backend.name != "numpy":
         assert compat.device(actual) == backend.device
     tolerance = TOLERANCE[kind](float(np.finfo(dtype_name(actual)).eps))
     np.testing.assert_allclose(

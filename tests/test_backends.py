@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,83 +10,16 @@ from accel.backends import BACKENDS, BackendUnavailable, backend_for, cupy_backe
 from accel.backends.base import row_blocks
 from accel.backends.interchange import is_device_array, like, namespace, to_host
 from tests import strict
-
-
-class CUDARuntimeError(RuntimeError):
-    def __init__(self, status, message):
-        super().__init__(message)
-        self.status = status
-
-
-class OutOfMemoryError(MemoryError):
-    pass
-
-
-def fake_cupy(*, count=1, count_error=None, driver=12080, ones=None, kernel=None, matmul=None):
-    """A cupy that works on the host, or fails where it is told to."""
-
-    class Device:
-        def __init__(self, index=0):
-            self.id = index
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exception):
-            return None
-
-    class Array(np.ndarray):
-        def __matmul__(self, other):
-            if matmul:
-                raise matmul
-            return np.matmul(np.asarray(self), np.asarray(other)).view(Array)
-
-    def make_ones(shape, dtype):
-        if ones:
-            raise ones
-        return np.ones(shape, dtype).view(Array)
-
-    class RawKernel:
-        def __init__(self, source, name):
-            self.name = name
-
-        def __call__(self, grid, block, arguments):
-            if kernel:
-                raise kernel
-            arguments[0][:] *= 2
-
-    def device_count():
-        if count_error:
-            raise count_error
-        return count
-
-    runtime = SimpleNamespace(
-        CUDARuntimeError=CUDARuntimeError,
-        getDeviceCount=device_count,
-        driverGetVersion=lambda: driver,
-        runtimeGetVersion=lambda: 12090,
-        getDeviceProperties=lambda index: {"name": b"Fake GPU", "totalGlobalMem": 2**33},
-    )
-    return SimpleNamespace(
-        __version__="14.0",
-        float32=np.float32,
-        ones=make_ones,
-        RawKernel=RawKernel,
-        cuda=SimpleNamespace(
-            runtime=runtime,
-            Device=Device,
-            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-        ),
-    )
+from tests.fake_cupy import CUDARuntimeError, OutOfMemoryError, fake_cupy, import_fake
 
 
 def probe(index=0, missing=None, **options):
-    def import_module(name):
-        if missing:
-            raise missing
-        return fake_cupy(**options)
+    def import_missing(name):
+        raise missing
 
-    return cupy_backend.probe(index, import_module)
+    return cupy_backend.probe(
+        index, import_missing if missing else import_fake(fake_cupy(**options))
+    )
 
 
 FAILURES = {
@@ -124,16 +56,16 @@ FAILURES = {
     "no device (count)": ({"count": 0}, "sees no GPU", "CUDA_VISIBLE_DEVICES"),
     "out of range": ({"index": 2, "count": 2}, "there is no device 2", "CUDA_VISIBLE_DEVICES"),
     "out of memory": (
-        {"ones": OutOfMemoryError("Out of memory allocating 512 bytes")},
+        {"empty": OutOfMemoryError("Out of memory allocating 512 bytes")},
         "no free memory",
         "nvidia-smi",
     ),
     "out of memory (runtime)": (
-        {"ones": CUDARuntimeError(2, "cudaErrorMemoryAllocation: out of memory")},
+        {"empty": CUDARuntimeError(2, "cudaErrorMemoryAllocation: out of memory")},
         "no free memory",
         "nvidia-smi",
     ),
-    "allocation": ({"ones": CUDARuntimeError(46, "busy")}, "refuses memory (busy)", "driver"),
+    "allocation": ({"empty": CUDARuntimeError(46, "busy")}, "refuses memory (busy)", "driver"),
     "nvrtc missing": (
         {"kernel": ImportError("libnvrtc.so.12 not found\nmore lines")},
         "NVRTC may be missing (libnvrtc.so.12 not found)",
@@ -172,7 +104,7 @@ def test_wrong_arithmetic_is_refused():
     cupy = fake_cupy()
     cupy.RawKernel = lambda source, name: lambda grid, block, arguments: None
     with pytest.raises(BackendUnavailable, match="does not compile and run"):
-        cupy_backend.probe(0, lambda name: cupy)
+        cupy_backend.probe(0, import_fake(cupy))
 
 
 @pytest.fixture
@@ -197,6 +129,63 @@ def test_auto_falls_back_and_keeps_the_sentence(no_gpu):
     assert backend.report().fallback == sentence
     assert sentence in str(backend.report())
     assert get_backend("numpy").report().fallback == ""
+
+
+def test_an_unusable_gpu_array_library_falls_back_with_the_reason(no_gpu, monkeypatch):
+    """A torch CUDA tensor without CuPy: "auto" uses the CPU and says why."""
+    monkeypatch.setattr(cupy_backend, "owner", lambda array: 0)
+    backend = backend_for("auto", np.zeros((1, 1)))
+    assert backend.name == "numpy"
+    assert "this is a test" in backend.report().fallback
+
+
+def test_environment_variable_wins_over_where_the_array_lies(monkeypatch):
+    there = get_backend("strict").asarray(np.ones((2, 2)))
+    assert backend_for("auto", there).name == "strict"
+    monkeypatch.setenv("ACCEL_BACKEND", "numpy")
+    assert backend_for("auto", there).name == "numpy"
+
+
+def test_no_free_memory_is_asked_again_but_a_missing_driver_is_not(monkeypatch):
+    outcomes = [
+        {"empty": OutOfMemoryError("full")},
+        {"count_error": CUDARuntimeError(35, "x"), "driver": 0},
+    ]
+    calls = []
+
+    def failing(index, import_module):
+        calls.append(index)
+        return real(index, import_fake(fake_cupy(**outcomes[min(len(calls) - 1, 1)])))
+
+    real = cupy_backend.probe
+    cupy_backend._probe_once.cache_clear()
+    monkeypatch.setattr(cupy_backend, "probe", failing)
+    for message in ("no free memory", "no NVIDIA driver", "no NVIDIA driver"):
+        with pytest.raises(BackendUnavailable, match=message):
+            get_backend("cupy")
+    assert len(calls) == 2
+    cupy_backend._probe_once.cache_clear()
+
+
+def test_cupy_backend_on_a_stand_in():
+    """Every door of CupyBackend itself, on device 1 while device 0 is current."""
+    cupy = fake_cupy(count=2)
+    backend = cupy_backend.probe(1, import_fake(cupy))
+    values = np.arange(6.0).reshape(2, 3)
+    there = backend.asarray(values, dtype=np.float32)
+    assert (there.home, there.dtype) == (1, np.float32)
+    back = backend.to_numpy(there)
+    assert type(back) is np.ndarray
+    assert (back == values).all()
+    with backend.context():
+        assert cupy.current[-1] == 1
+        assert backend.scalars(there.sum(), there.max()) == (15.0, 5.0)
+    assert cupy.current == [0]
+    assert backend.scalars(there.sum()) == (15.0,)
+    backend.synchronize()
+    blocks = list(backend.map_blocks(lambda rows: rows, 10, cupy_backend.BLOCK_BYTES // 4))
+    assert [(b.start, b.stop) for b in blocks] == [(0, 4), (4, 8), (8, 10)]
+    assert backend.with_fallback("why").report().fallback == "why"
 
 
 def test_a_name_requires_and_the_probe_runs_once(no_gpu):
@@ -266,7 +255,7 @@ def test_doors(backend):
     values = np.arange(6.0).reshape(2, 3)
     there = backend.asarray(values)
     assert is_device_array(there) == (backend.name != "numpy")
-    assert backend.asarray(there) is there or backend.name == "strict"
+    assert backend.name == "strict" or backend.asarray(there) is there
     assert (backend.to_numpy(there) == values).all()
     half = backend.asarray(values, dtype=backend.xp.float32)
     assert half.dtype == backend.xp.float32

@@ -23,7 +23,13 @@ def accel(*arguments, cwd, **environment):
         cwd=cwd,
         capture_output=True,
         text=True,
-        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1", **environment},
+        env={
+            **os.environ,
+            "COLUMNS": "80",
+            "NO_COLOR": "1",
+            "ACCEL_BACKEND": "auto",
+            **environment,
+        },
         timeout=120,
     )
 
@@ -130,6 +136,45 @@ def test_tutorial_without_data(tmp_path):
     assert (tmp_path / "accel-tutorial" / "summary.md").exists()
 
 
+def test_labels_with_markup_and_mathematics_and_unseen_ones(tmp_path, accel_here, capsys):
+    labels = ["[/b]", "$a_{$", "[red]c[/red]", *"defghi"]
+    text = "\n".join(f"{i},{label}" for i, label in enumerate(labels * 2))
+    (tmp_path / "d.csv").write_text("x,kind\n" + text + "\n99,never seen in training\n")
+    for seed in (0, 1, 2):
+        done = accel_here("train", "--data", "d.csv", "--seed", seed, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "[red]c[/red]" in done.stdout
+
+
+def test_a_csv_is_labelled_whole_by_a_model_without_names(tmp_path, accel_here):
+    np.save(tmp_path / "X.npy", np.arange(24.0).reshape(12, 2))
+    np.save(tmp_path / "Y.npy", np.arange(12) % 2)
+    assert accel_here("train", "--data", ".", cwd=tmp_path).returncode == 0
+    (tmp_path / "new.csv").write_text("a,b\n1,2\n3,4\n")
+    options = ("--model", "accel-out/model.npz", "--data", "new.csv", "--out", "p.npy")
+    done = accel_here("predict", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "p.npy").shape == (2,)
+
+
+def test_the_fallback_is_said(tmp_path):
+    out = accel("train", "--max-iter", 200, cwd=tmp_path).stdout
+    usable = json.loads(accel("backends", "--json", cwd=tmp_path).stdout)[0]["usable"]
+    assert usable or "cupy cannot be used" in out
+
+
+def test_backends_reports_even_where_the_variable_asks_the_impossible(tmp_path):
+    done = accel("backends", cwd=tmp_path, ACCEL_BACKEND="cupy:99")
+    assert done.returncode == 0
+    assert "ACCEL_BACKEND requires it" in done.stdout
+
+
+def test_version(tmp_path):
+    import accel as package
+
+    assert accel("--version", cwd=tmp_path).stdout == f"accel {package.__version__}\n"
+
+
 def test_a_fit_that_does_not_converge_says_so(tmp_path):
     done = accel("train", "--max-iter", 3, cwd=tmp_path)
     assert done.returncode == 0
@@ -147,7 +192,7 @@ TRAIN_ERRORS = {
     "missing file": (["--data", "nothing.npy"], "nothing.npy does not exist"),
     "unknown kind": (["--data", "d.xls"], "d.xls"),
     "empty file": (["--data", "empty.npy"], "empty.npy is not a NumPy file"),
-    "nan": (["--data", "nan/X.npy"], "holds nan at row 2, column 1"),
+    "nan": (["--data", "nan/X.npy"], "X[2, 1] is nan"),
     "one class": (["--data", "one/X.npy"], "only one class"),
     "lengths": (["--data", "short/X.npy"], "X has 30 rows but the target has 29"),
     "text": (["--data", "text.csv"], "holds the text 'red'"),

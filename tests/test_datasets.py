@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from accel import datasets
-from accel.datasets import DataError, load
+from accel.datasets import SIGN_SHAPE, DataError, load, load_rows
 
 X = np.arange(12.0).reshape(4, 3)
 Y = np.array([0, 1, 0, 1])
@@ -54,7 +54,7 @@ def test_csv(tmp_path):
     assert data.X.tolist() == [[1, 2.5], [3, 4], [5, 6]]
     assert data.y.tolist() == ["x", "y", "x"]
     assert data.feature_names == ("a", "b")
-    first = load(path, columns=["b", "a"])
+    first = load_rows(path, ["b", "a"])
     assert first.X[0].tolist() == [2.5, 1]
     assert first.y is None
     path.write_text("a,kind,b\n1,0,2\n3,1,4\n")
@@ -74,7 +74,13 @@ BAD = {
     "gap.csv": (b"a,b\n1,0\n,1\n", "column 'a': row 2 is empty"),
     "nolabel.csv": (b"a,b\n1,\n2,1\n", "target 'b' has 1 empty"),
     "one.csv": (b"a\n1\n2\n", "no column beside the target"),
-    "nan.csv": (b"a,b\n1,0\nnan,1\n", "X holds nan at row 1, column 'a'"),
+    "semicolons.csv": (b"x;z;y\n1;2;0\n", "separate columns by commas"),
+    "nan.csv": (b"a,b\n1,0\nnan,1\n", "row 2 of column 'a' is nan"),
+    "twice.csv": (b"x,x,y\n1,2,0\n", "two columns named 'x'"),
+    "header.csv": (b"x,y\n", "a header but no rows"),
+    "underscore.csv": (b"x,y\n1,0\n1_000,1\n", "holds the text '1_000' in row 2"),
+    "wide.csv": ("x,y\n\uff11,1\n".encode(), "holds the text '\uff11'"),
+    "latin.csv": (b"x,y\n1,caf\xe9\n", "is not text in UTF-8"),
     "date.csv": (b"a,b\n2020-01-01,0\n2020-01-02,1\n", "column 'a' holds"),
 }
 
@@ -98,7 +104,7 @@ def test_bad_files_get_one_sentence(tmp_path, name):
         (X.astype(complex), Y, "numbers are needed"),
         (X[:, 0], Y, "n_samples, n_features"),
         (X[:0], Y[:0], "n_samples, n_features"),
-        (np.where(X == 4, np.inf, X), Y, "X holds inf at row 1, column 1"),
+        (np.where(X == 4, np.inf, X), Y, r"X\[1, 1\] is inf"),
         (X, Y[:3], "X has 4 rows but the target has 3"),
         (X, np.ones((4, 2)), "not one-hot"),
         (X, np.ones((4, 2, 2)), "one label a row"),
@@ -109,6 +115,39 @@ def test_bad_arrays_get_one_sentence(tmp_path, X_bad, Y_bad, message):
     np.save(tmp_path / "Y.npy", Y_bad)
     with pytest.raises(DataError, match=message):
         load(tmp_path)
+
+
+def test_integers_beyond_float64_are_rounded(tmp_path):
+    (tmp_path / "d.csv").write_text(f"x,y\n{2**60 + 1},0\n1,1\n")
+    assert load(tmp_path / "d.csv").X[0, 0] == 2.0**60
+
+
+def test_rows_to_label_need_no_labels(folder):
+    np.save(folder / "X_new.npy", X[:2])
+    assert load_rows(folder / "X_new.npy").X.shape == (2, 3)
+    assert load_rows(folder).y is None
+    np.savez(folder / "d.npz", X=X)
+    assert (load_rows(folder / "d.npz").X == X).all()
+
+
+def test_npz_named_npy_and_the_reverse(tmp_path):
+    np.savez(tmp_path / "a.npz", X=X)
+    (tmp_path / "a.npz").rename(tmp_path / "X.npy")
+    with pytest.raises(DataError, match=r"several arrays: name it .npz"):
+        load(tmp_path / "X.npy")
+    np.save(tmp_path / "b.npy", X)
+    (tmp_path / "b.npy").rename(tmp_path / "b.npz")
+    with pytest.raises(DataError, match=r"single array: name it .npy"):
+        load(tmp_path / "b.npz")
+
+
+def test_only_the_one_hot_columns_of_the_sign_digits_are_translated(tmp_path):
+    np.save(tmp_path / "X.npy", np.zeros(SIGN_SHAPE, dtype=np.uint8))
+    column = np.arange(2062) % 10
+    np.save(tmp_path / "Y.npy", np.eye(10)[column])
+    assert (load(tmp_path).y == datasets.SIGN_DIGIT_OF_COLUMN[column]).all()
+    np.save(tmp_path / "Y.npy", column)
+    assert (load(tmp_path).y == column).all()
 
 
 def test_no_pickle_is_loaded(tmp_path):

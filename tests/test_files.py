@@ -34,6 +34,60 @@ def test_round_trip(model, tmp_path):
     assert (again.predict(frame) == model.predict(frame)).all()
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_every_parameter_survives(tmp_path):
+    X, y = np.arange(8.0)[:, None], np.arange(8) % 2
+    params = {
+        "C": np.float32(0.5), "solver": "gd", "fit_intercept": np.True_, "max_iter": np.int64(7),
+        "class_weight": {0: 2.0, 1: np.float64(1.5)}, "tol": 1e-3, "learning_rate": 0.25,
+        "warm_start": True, "random_state": 3, "verbose": 0, "input_scale": 0.5,
+        "backend": "numpy",
+    }  # fmt: skip
+    model = LogisticRegression(**params, callback=lambda progress: False)
+    model.fit(X, y)
+    save_model(model, tmp_path / "m.npz")
+    again = load_model(tmp_path / "m.npz").get_params()
+    assert set(again) - {"callback"} == set(params)
+    assert {name: again[name] for name in params} == params
+
+
+TAMPERED = {
+    "complex": {"coef": np.ones((3, 3)) * 1j},
+    "datetime": {"coef": np.ones((3, 3)).astype("M8[s]")},
+    "repeated classes": {"classes": np.array(["a", "a", "b"])},
+    "deep classes": {"classes": np.array([["a", "b", "c"]])},
+    "nan classes": {"classes": np.array([np.nan, np.nan, 1.0])},
+    "shapes": {"intercept": np.ones(2)},
+    "nan": {"coef": np.full((3, 3), np.nan)},
+    "extra": {"other": np.ones(1)},
+    "deep header": {"header": np.frombuffer(b"[" * 200_000, dtype=np.uint8)},
+}
+
+
+@pytest.mark.parametrize("case", TAMPERED)
+def test_tampered_models_are_refused(model, tmp_path, case):
+    save_model(model, tmp_path / "m.npz")
+    with np.load(tmp_path / "m.npz") as file:
+        arrays = {**file, **TAMPERED[case]}
+    np.savez(tmp_path / "m.npz", **arrays)
+    with pytest.raises(ModelFileError):
+        load_model(tmp_path / "m.npz")
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "target").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_atomically(tmp_path / "link", lambda file: file.write(b"new"))
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"new"
+
+
+def test_errors_name_the_file_and_not_its_temporary(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(tmp_path / "none" / "f", lambda file: None)
+    assert caught.value.filename == str(tmp_path / "none" / "f")
+
+
 @pytest.mark.parametrize("labels", [[1, 5], [True, False], ["a", "b"], [0.0, 2.0]])
 def test_any_labels_survive(tmp_path, labels):
     y = np.array(labels)[[0, 1, 0, 1]]

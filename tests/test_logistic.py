@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -131,7 +132,7 @@ def test_predictions_come_back_where_X_lies(backend, blobs, dtype):
         model = LogisticRegression(backend="numpy").fit(X, labels)
         there = backend.asarray(X)
         for name in ("decision_function", "predict_proba", "predict_log_proba"):
-            assert_close(backend, getattr(model, name)(there), getattr(model, name)(X))
+            assert_close(backend, getattr(model, name)(there), getattr(model, name)(X), dtype=dtype)
         predicted = model.predict(there)
         assert (backend.to_numpy(predicted) == model.predict(X)).all()
         assert model.score(there, backend.asarray(labels)) == model.score(X, labels)
@@ -141,7 +142,8 @@ def test_predictions_come_back_where_X_lies(backend, blobs, dtype):
     assert model.score(backend.asarray(X), strings) == model.score(X, strings)
 
 
-def test_device_arrays_are_trained_where_they_lie(backend, blobs):
+def test_device_arrays_are_trained_where_they_lie(backend, blobs, monkeypatch):
+    monkeypatch.delenv("ACCEL_BACKEND")
     X, y = blobs
     wanted = LogisticRegression(backend="numpy", tol=1e-9).fit(X, y)
     model = LogisticRegression(tol=1e-9).fit(backend.asarray(X), backend.asarray(y))
@@ -269,14 +271,25 @@ def test_exploding_learning_rate_is_no_silent_nan(blobs):
         assert np.isfinite(model.objective_)
 
 
-@pytest.mark.parametrize("magnitude", [1e-150, 1e4, 1e150])
-def test_extreme_scales_end_in_words_not_nan(blobs, magnitude):
+EXTREMES = {
+    (1e-150, "float64"): (Status.CONVERGED,),
+    (1e4, "float64"): (Status.CONVERGED, Status.MAX_ITER),
+    (1e20, "float32"): (Status.STALLED, Status.MAX_ITER, Status.CONVERGED),
+    (1e160, "float64"): (Status.STALLED, Status.MAX_ITER, Status.CONVERGED),
+}
+
+
+@pytest.mark.parametrize(("magnitude", "dtype"), EXTREMES)
+def test_extreme_scales_end_in_words_not_nan(blobs, magnitude, dtype):
     X, y = blobs
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression().fit(X * magnitude, y)
+        model = LogisticRegression().fit((X * magnitude).astype(dtype), y)
     assert np.isfinite(model.coef_).all()
-    assert isinstance(model.status_, Status)
+    assert model.status_ in EXTREMES[magnitude, dtype]
+    assert model.objective_ <= np.log(3) * (1 + 1e-6)
+    if 1e4 <= magnitude < 1e150:  # beyond, the square of the gradient overflows
+        assert model.objective_ < 1.0
 
 
 def test_log_probabilities_never_minus_infinity_of_zero():
@@ -320,13 +333,20 @@ BAD = {
     "learning_rate": ({"solver": "gd", "learning_rate": 0}, "learning_rate=0 must be"),
     "solver": ({"solver": "sgd"}, "solver='sgd' must be one of 'auto', 'lbfgs', 'gd'"),
     "backend": ({"backend": "gpu"}, "backend='gpu' names no backend"),
+    "huge integer": ({"tol": 10**400}, "must be a number at least 0"),
+    "learning_rate inf": ({"learning_rate": float("inf")}, "learning_rate=inf must be a number"),
+    "fit_intercept": ({"fit_intercept": "False"}, "fit_intercept='False' must be True or False"),
+    "input_scale": ({"input_scale": 0}, "input_scale=0 must be a number above 0"),
+    "class_weight": ({"class_weight": {0: -1.0}}, "class_weight[0]=-1.0 must be a number"),
+    "class_weight nan": ({"class_weight": {0: float("nan")}}, "class_weight[0]=nan must be"),
+    "weights overflow": ({"class_weight": {0: 1e308, 1: 1e308}}, "overflow"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_parameters_name_themselves(blobs, case):
     params, message = BAD[case]
-    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=re.escape(message)):
         LogisticRegression(**params).fit(*blobs)
 
 
@@ -355,6 +375,54 @@ def test_bad_arrays_name_themselves(backend, blobs):
     model.fit(there, y)
     with pytest.raises(ValueError, match="X has 3 features, but LogisticRegression is expecting 4"):
         model.predict(backend.asarray(X[:, :3]))
+
+
+def test_a_refused_refit_leaves_the_fitted_model_whole(blobs):
+    X, y = blobs
+    model = LogisticRegression().fit(X, y)
+    before = model.predict(X)
+
+    def broken(progress):
+        raise RuntimeError("a bug of the caller")
+
+    for change in ({"C": -1}, {"C": 1.0, "callback": broken}):
+        model.set_params(**change)
+        with pytest.raises((ValueError, RuntimeError)):
+            model.fit(X, np.array(["a", "b"])[(y > 0).astype(int)])
+        assert (model.predict(X) == before).all()
+
+
+def test_refit_on_a_device_array_forgets_the_names_of_a_data_frame(blobs):
+    X, y = blobs
+    from accel.backends import get_backend
+
+    model = LogisticRegression().fit(pd.DataFrame(X, columns=list("abcd")), y)
+    model.fit(get_backend("strict").asarray(X[:, :2]), y)
+    assert not hasattr(model, "feature_names_in_")
+    assert model.predict(X[:, :2]).shape == (150,)
+
+
+def test_complex_device_arrays_are_refused(blobs):
+    from accel.backends import get_backend
+
+    with pytest.raises(ValueError, match="complex128 values: pass real numbers"):
+        LogisticRegression().fit(get_backend("strict").asarray(blobs[0] * 1j), blobs[1])
+
+
+def test_a_whole_fit_moves_arrays_once_and_synchronises_once_an_evaluation(blobs, monkeypatch):
+    """Counted over fit, not over the solver alone: X, Y, weights, penalty, scale, start go in."""
+    from tests import strict
+
+    backend = strict.StrictBackend()
+    monkeypatch.setattr(strict, "open_backend", lambda index: backend)
+    X, y = blobs
+    with strict.hidden_synchronisations(monkeypatch) as hidden:
+        model = LogisticRegression(backend="strict", tol=1e-6).fit(X, y)
+    assert not hidden
+    assert backend.count["asarray"] == 6
+    assert backend.count["to_numpy"] == 1
+    assert backend.count["scalars"] <= 1.3 * model.n_iter_[0] + 5
+    assert backend.count["passes"] <= 1.3 * model.n_iter_[0] + 3
 
 
 def test_sparse_is_refused_clearly(blobs):

@@ -45,16 +45,27 @@ def test_every_number_against_mpmath(backend, name, dtype):
         z = backend.asarray(raw)
         value, gradient = loss.loss_gradient(Y, z, xp=xp)
         scale = 1.0 if name == "softmax" else 0.0  # the logistic gradient keeps relative precision
-        assert_close(backend, value, [w[0] for w in wanted], kind="elementwise", scale=1.0)
+        assert_close(
+            backend, value, [w[0] for w in wanted], kind="elementwise", dtype=dtype, scale=1.0
+        )
         tiny = np.finfo(dtype).tiny
         assert_close(
-            backend, gradient, [w[1] for w in wanted], kind="elementwise", scale=scale + tiny
+            backend,
+            gradient,
+            [w[1] for w in wanted],
+            kind="elementwise",
+            dtype=dtype,
+            scale=scale + tiny,
         )
         if label:
             continue
         p, log_p = loss.probabilities(z, xp=xp), loss.log_probabilities(z, xp=xp)
-        assert_close(backend, p, [w[2] for w in wanted], kind="elementwise", scale=tiny)
-        assert_close(backend, log_p, [w[3] for w in wanted], kind="elementwise", scale=1.0)
+        assert_close(
+            backend, p, [w[2] for w in wanted], kind="elementwise", dtype=dtype, scale=tiny
+        )
+        assert_close(
+            backend, log_p, [w[3] for w in wanted], kind="elementwise", dtype=dtype, scale=1.0
+        )
 
 
 def test_logistic_gradient_keeps_relative_precision_far_from_the_boundary():

@@ -71,7 +71,10 @@ def backend_for(name: str, array: Any) -> Backend:
         for base, module in BACKENDS.items():
             index = module.owner(array)
             if index is not None:
-                return get_backend(f"{base}:{index}")
+                try:
+                    return get_backend(f"{base}:{index}")
+                except BackendUnavailable as refusal:
+                    return BACKENDS["numpy"].open_backend(0).with_fallback(str(refusal))  # type: ignore[no-any-return]
     return get_backend(name)
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 Array = Any
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line, or its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
 
 
 class BackendUnavailable(RuntimeError):
@@ -21,11 +26,13 @@ class BackendUnavailable(RuntimeError):
         What is wrong.
     mend : str
         What to do: a command where there is one.
+    is_lasting : bool, default=True
+        Whether asking again in this process would give the same answer.
     """
 
-    def __init__(self, name: str, reason: str, mend: str) -> None:
-        super().__init__(name, reason, mend)
-        self.name, self.reason, self.mend = name, reason, mend
+    def __init__(self, name: str, reason: str, mend: str, is_lasting: bool = True) -> None:
+        super().__init__(name, reason, mend, is_lasting)
+        self.name, self.reason, self.mend, self.is_lasting = name, reason, mend, is_lasting
 
     def __str__(self) -> str:
         return f"{self.name} cannot be used: {self.reason}; to mend it: {self.mend}."
@@ -64,7 +71,7 @@ class BackendReport:
     def __str__(self) -> str:
         if not self.usable:
             return self.reason
-        return f"{self.name} on {self.device}" + (f" ({self.fallback})" if self.fallback else "")
+        return f"{self.name} on {self.device}" + (f"; {self.fallback}" if self.fallback else "")
 
 
 class Backend(Protocol):
@@ -89,8 +96,13 @@ class Backend(Protocol):
     def context(self) -> AbstractContextManager[Any]:
         """Inside it, this device is the current one."""
 
-    def map_blocks(self, function: Callable[[slice], Any], X: Array) -> list[Any]:
-        """function(rows) for consecutive row blocks that cover X, results in row order."""
+    def map_blocks(
+        self, function: Callable[[slice], Any], n_rows: int, row_bytes: int
+    ) -> Iterator[Any]:
+        """function(rows) for consecutive blocks of rows that take row_bytes each, in row order."""
+
+    def linear_pass(self, loss: str, X: Array, n_outputs: int) -> Callable[..., Any] | None:
+        """A fused pass (X, Y, s, W, b) -> (value, g_W, g_b), where one pays here."""
 
     def report(self) -> BackendReport:
         """Name, device, memory and libraries."""

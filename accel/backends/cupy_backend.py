@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,11 +12,17 @@ from typing import Any
 
 import array_api_compat as compat
 
-from accel.backends.base import BackendReport, BackendUnavailable, row_blocks
+from accel.backends.base import BackendReport, BackendUnavailable, first_line, row_blocks
+from accel.backends.interchange import to_host
+from accel.backends.kernels import cuda
 
 # Large enough that a product fills the GPU and launches cost nothing, small enough that the
 # residuals and hidden activations of a block stay a small share of the memory.
 BLOCK_BYTES = 256 << 20
+
+# The kernels have not yet run on a GPU: they become the default with the first recorded run in
+# bench/results/ that shows them right and faster.
+KERNELS_VARIABLE = "ACCEL_CUDA_KERNELS"
 
 INSTALL = 'pip install "accel[cuda12]" (or "accel[cuda13]" where nvidia-smi shows CUDA 13)'
 DRIVER = "install or update the NVIDIA driver until nvidia-smi shows CUDA 12 or newer"
@@ -37,8 +44,8 @@ class CupyBackend:
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         """The array in the memory of this GPU; torch CUDA tensors come in without a copy."""
         if compat.is_torch_array(array):
-            array = array.detach()
-            array = self.cupy.from_dlpack(array) if array.is_cuda else array.numpy()
+            on_gpu = owner(array) is not None
+            array = self.cupy.from_dlpack(array.detach()) if on_gpu else to_host(array)
         with self.device:
             return self.cupy.asarray(array, dtype=dtype)
 
@@ -48,8 +55,9 @@ class CupyBackend:
 
     def scalars(self, *values: Any) -> tuple[float, ...]:
         """0-d arrays as floats, in one transfer."""
-        stacked = self.cupy.stack([value.astype(self.cupy.float64) for value in values])
-        return tuple(stacked.get().tolist())
+        with self.device:
+            stacked = self.cupy.stack([value.astype(self.cupy.float64) for value in values])
+            return tuple(stacked.get().tolist())
 
     def synchronize(self) -> None:
         """Wait for the current stream of this GPU."""
@@ -58,13 +66,20 @@ class CupyBackend:
 
     def context(self) -> AbstractContextManager[Any]:
         """Inside it, this GPU is the current one."""
-        device: AbstractContextManager[Any] = self.cupy.cuda.Device(self.device.id)
+        device: AbstractContextManager[Any] = self.device
         return device
 
-    def map_blocks(self, function: Callable[[slice], Any], X: Any) -> list[Any]:
+    def map_blocks(
+        self, function: Callable[[slice], Any], n_rows: int, row_bytes: int
+    ) -> Iterator[Any]:
         """One block after the other on one stream."""
-        row_bytes = X.shape[1] * X.dtype.itemsize
-        return [function(rows) for rows in row_blocks(X.shape[0], row_bytes, BLOCK_BYTES)]
+        yield from map(function, row_blocks(n_rows, row_bytes, BLOCK_BYTES))
+
+    def linear_pass(self, loss: str, X: Any, n_outputs: int) -> Callable[..., Any] | None:
+        """The fused CUDA kernel where `KERNELS_VARIABLE` asks for it; else row blocks."""
+        if os.environ.get(KERNELS_VARIABLE) != "1" or not cuda.supports(loss, X, n_outputs):
+            return None
+        return cuda.LinearPass(self.cupy, str(X.dtype), n_outputs)
 
     def report(self) -> BackendReport:
         """GPU, its memory, CuPy, CUDA runtime and driver."""
@@ -90,10 +105,13 @@ class CupyBackend:
 
 def open_backend(index: int) -> CupyBackend:
     """The backend on GPU `index`, probed once; raises BackendUnavailable with the reason."""
-    outcome = _probe_once(index)
-    if isinstance(outcome, BackendUnavailable):
-        raise outcome.with_traceback(None)
-    return outcome
+    backend, refusal = _probe_once(index)
+    if refusal is None:
+        opened: CupyBackend = backend
+        return opened
+    if not refusal.is_lasting:
+        _probe_once.cache_clear()
+    raise BackendUnavailable(*refusal.args)
 
 
 def owner(array: Any) -> int | None:
@@ -106,11 +124,11 @@ def owner(array: Any) -> int | None:
 
 
 @cache
-def _probe_once(index: int) -> CupyBackend | BackendUnavailable:
+def _probe_once(index: int) -> tuple[Any, BackendUnavailable | None]:
     try:
-        return probe(index, importlib.import_module)
-    except BackendUnavailable as error:
-        return error
+        return probe(index, importlib.import_module), None
+    except BackendUnavailable as refusal:
+        return None, refusal
 
 
 def probe(index: int, import_module: Callable[[str], Any]) -> CupyBackend:
@@ -144,7 +162,7 @@ def probe(index: int, import_module: Callable[[str], Any]) -> CupyBackend:
         xp = import_module("array_api_compat.cupy")
     except Exception as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == "cupy"
-        reason = "CuPy is not installed" if missing else f"CuPy does not load ({_line(error)})"
+        reason = "CuPy is not installed" if missing else f"CuPy does not load ({first_line(error)})"
         raise BackendUnavailable(name, reason, INSTALL) from None
     count = _device_count(cupy, name)
     if index >= count:
@@ -174,7 +192,7 @@ def _device_count(cupy: Any, name: str) -> int:
             reason = f"the NVIDIA driver is too old (it serves CUDA {driver}, CuPy needs {needed})"
             raise BackendUnavailable(name, reason, DRIVER) from None
         else:
-            raise BackendUnavailable(name, _line(error), DRIVER) from None
+            raise BackendUnavailable(name, first_line(error), DRIVER) from None
     if count == 0:
         mend = "check that nvidia-smi lists a GPU and that CUDA_VISIBLE_DEVICES does not hide it"
         raise BackendUnavailable(name, "the driver sees no GPU", mend)
@@ -182,7 +200,7 @@ def _device_count(cupy: Any, name: str) -> int:
 
 
 def _allocate(cupy: Any) -> None:
-    cupy.ones(4, dtype=cupy.float32)
+    cupy.empty(4, dtype=cupy.float32)  # empty: filling it would compile a kernel
 
 
 def _compile(cupy: Any) -> None:
@@ -213,10 +231,12 @@ def _prove(cupy: Any, name: str) -> None:
         try:
             step(cupy)
         except Exception as error:
-            if _is_out_of_memory(cupy, error):
+            is_lasting = not _is_out_of_memory(cupy, error)
+            if not is_lasting:
                 reason = "the GPU has no free memory"
                 mend = "end other programs that use it (nvidia-smi lists them)"
-            raise BackendUnavailable(name, f"{reason} ({_line(error)})", mend) from None
+            reason = f"{reason} ({first_line(error)})"
+            raise BackendUnavailable(name, reason, mend, is_lasting) from None
 
 
 def _is_out_of_memory(cupy: Any, error: Exception) -> bool:
@@ -224,11 +244,6 @@ def _is_out_of_memory(cupy: Any, error: Exception) -> bool:
         isinstance(error, cupy.cuda.memory.OutOfMemoryError)
         or getattr(error, "status", None) == OUT_OF_MEMORY
     )
-
-
-def _line(error: Exception) -> str:
-    """The first line of an error, or its type where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
 
 
 def _cuda_version(number: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import array_api_compat as compat
@@ -34,3 +35,8 @@ def like(values: Any, array: Any) -> Any:
     if not is_device_array(array):
         return values
     return namespace(array).asarray(values, device=compat.device(array))
+
+
+def device_of(array: Any) -> AbstractContextManager[Any]:
+    """Inside it, the GPU on which a cupy array lies is the current one."""
+    return array.device if compat.is_cupy_array(array) else nullcontext()

@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from math import isfinite
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import assert_all_finite
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
-from accel.backends.interchange import is_device_array, namespace
+from accel.backends.base import row_blocks
+from accel.backends.interchange import is_device_array, namespace, to_host
 
 Array = Any
+# Storage that is trained on as it lies; a block of it at a time becomes float32.
+COMPACT = ("uint8", "int8", "float16", "bfloat16")
+CHECK_BLOCK_BYTES = 16 << 20
 
 
 def check_number(
-    name: str, value: Any, *, above: float | None = None, at_least: float | None = None
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    finite: bool = False,
 ) -> float:
-    """A real number in its range; infinity is allowed, NaN is not."""
-    bound = f"above {above}" if above is not None else f"at least {at_least}"
-    good = isinstance(value, Real) and not isinstance(value, bool) and value == value
-    if good and above is not None:
-        good = value > above
-    if good and at_least is not None:
-        good = value >= at_least
-    if not good:
-        raise ValueError(f"{name}={value!r} must be a number {bound}.")
-    return float(value)
+    """A real number in its range; NaN is in none."""
+    bounds = [
+        f"above {above}" if above is not None else f"at least {at_least}",
+        *(["finite"] if finite else []),
+    ]
+    try:
+        number = float(value) if isinstance(value, Real) else float("nan")
+    except OverflowError:
+        number = float("nan")
+    good = number > above if above is not None else number >= (at_least or 0.0)
+    if isinstance(value, bool) or not good or (finite and not isfinite(number)):
+        raise ValueError(f"{name}={value!r} must be a number {' and '.join(bounds)}.")
+    return number
 
 
 def check_count(name: str, value: Any) -> int:
@@ -35,6 +56,13 @@ def check_count(name: str, value: Any) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{name}={value!r} must be an integer, 0 or more.")
     return int(value)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name}={value!r} must be True or False.")
+    return bool(value)
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
@@ -45,43 +73,137 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
 
 
 def check_X(estimator: Any, X: Any, *, fitting: bool) -> Array:
-    """X as a two-dimensional, finite array of float32 or float64.
+    """X as a two-dimensional, finite array of a storage dtype.
 
     Arrays of other libraries stay where they are; everything else becomes NumPy through
     scikit-learn's validation, which also keeps the names of the features.
     """
     if not fitting:
         check_is_fitted(estimator)
-    if not is_device_array(X):
-        return validate_data(estimator, X, dtype=[np.float64, np.float32], reset=fitting)
+    if is_device_array(X):
+        return _check_device_X(estimator, X, fitting=fitting)
+    compact = str(getattr(X, "dtype", "")) in COMPACT
+    X = validate_data(
+        estimator,
+        X,
+        dtype=[X.dtype] if compact else [np.float64, np.float32],
+        ensure_all_finite=not compact,
+        reset=fitting,
+    )
+    return _check_finite(X, np) if compact else X
+
+
+def _check_device_X(estimator: Any, X: Any, *, fitting: bool) -> Array:
     xp = namespace(X)
     if X.ndim != 2 or 0 in X.shape:
         raise ValueError(
             f"X has shape {tuple(X.shape)}: pass (n_samples, n_features), none of them 0."
         )
-    if not xp.isdtype(X.dtype, "real floating"):
+    name = str(X.dtype).rpartition(".")[2]
+    if name not in (*COMPACT, "float32", "float64"):
+        if not xp.isdtype(X.dtype, ("bool", "integral", "real floating")):
+            raise ValueError(f"X holds {name} values: pass real numbers.")
         X = xp.astype(X, xp.float64)
-    elif X.dtype not in (xp.float32, xp.float64):
-        X = xp.astype(X, xp.float32)
-    if not bool(xp.all(xp.isfinite(X))):
-        raise ValueError("X contains NaN or infinity: remove or impute those rows first.")
     if fitting:
+        vars(estimator).pop("feature_names_in_", None)
         estimator.n_features_in_ = int(X.shape[1])
     elif X.shape[1] != estimator.n_features_in_:
         raise ValueError(
             f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
             f"{estimator.n_features_in_} features as input."
         )
+    return _check_finite(X, xp)
+
+
+def _check_finite(X: Array, xp: Any) -> Array:
+    """X, if it is finite; looked at block by block, so that no mask of its size is made."""
+    if "int" in str(X.dtype):
+        return X
+    for rows in row_blocks(X.shape[0], 4 * X.shape[1], CHECK_BLOCK_BYTES):
+        if not bool(xp.all(xp.isfinite(X[rows, :]))):
+            raise ValueError("X contains NaN or infinity: remove or impute those rows first.")
     return X
 
 
-def check_start(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """A starting value of this shape, finite; None is zero."""
+def arithmetic_dtype(X: Array, xp: Any) -> Any:
+    """float64 for float64, float32 for float32 and for compact storage."""
+    return xp.float64 if X.dtype == xp.float64 else xp.float32
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels and weights on the host, where unique and validation are exact.
+
+    Parameters
+    ----------
+    classes : ndarray (n_classes,)
+        Labels, sorted.
+    index : ndarray (n_samples,)
+        Label of every row, as its place in classes.
+    weight : ndarray (n_samples,)
+        sample_weight times class_weight, float64.
+    """
+
+    classes: Array
+    index: Array
+    weight: Array
+
+    @property
+    def total(self) -> float:
+        """S, the sum of the weights."""
+        return float(np.sum(self.weight))
+
+
+def check_targets(y: Any, n_rows: int, sample_weight: Any, class_weight: Any) -> Targets:
+    """Labels of any type and non-negative weights, one a row."""
+    if y is None:
+        raise ValueError("requires y to be passed, but the target y is None")
+    y = column_or_1d(to_host(y), warn=True)
+    if len(y) != n_rows:
+        raise ValueError(f"y has {len(y)} labels but X has {n_rows} rows: pass one a row.")
+    assert_all_finite(y, input_name="y")
+    check_classification_targets(y)
+    classes, index = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            f"y holds only one class, {classes[0]}: a classifier needs at least two classes."
+        )
+    weight = _check_sample_weight(
+        to_host(sample_weight), y, dtype=np.float64, ensure_non_negative=True
+    )
+    with np.errstate(over="ignore"):
+        if class_weight is not None:
+            weight = weight * _class_weights(class_weight, classes, index, weight)[index]
+        targets = Targets(classes, index, weight)
+        if not isfinite(targets.total):
+            raise ValueError("sample_weight and class_weight overflow: divide them by a constant.")
+    if targets.total == 0:
+        raise ValueError("sample_weight is zero for every row: give at least one row weight.")
+    return targets
+
+
+def _class_weights(class_weight: Any, classes: Array, index: Array, weight: Array) -> Array:
+    """Weight of each class; "balanced" gives every class the same share of the total weight.
+
+    A row of weight 2 counts twice here too, as if it stood twice in X.
+    """
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        totals = np.bincount(index, weights=weight)
+        return np.sum(weight) / (len(classes) * np.where(totals > 0, totals, 1))
+    if isinstance(class_weight, dict):
+        for label, value in class_weight.items():
+            check_number(f"class_weight[{label!r}]", value, at_least=0, finite=True)
+    return compute_class_weight(class_weight, classes=classes, y=classes[index])
+
+
+def check_start(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    """A starting value of this shape, finite in this dtype; None is zero."""
     if value is None:
-        return np.zeros(shape)
-    start = np.asarray(value, dtype=np.float64)
+        return np.zeros(shape, dtype=dtype)
+    with np.errstate(over="ignore"):
+        start = np.asarray(to_host(value), dtype=dtype)
     if start.size != int(np.prod(shape)) or start.shape[-1:] != shape[-1:]:
         raise ValueError(f"{name} has shape {start.shape}: pass {shape}.")
-    if not isfinite(float(np.sum(start))):
-        raise ValueError(f"{name} contains NaN or infinity: pass finite numbers.")
+    if not np.isfinite(start).all():
+        raise ValueError(f"{name} contains NaN or infinity as {start.dtype}: pass finite numbers.")
     return start.reshape(shape)

@@ -7,17 +7,23 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import assert_all_finite
-from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from accel.backends import Backend, backend_for
-from accel.backends.interchange import like, namespace, to_host
-from accel.estimators.checks import check_choice, check_count, check_number, check_start, check_X
-from accel.losses import LOSSES, Loss
+from accel.backends.interchange import device_of
+from accel.conditioning import row_space
+from accel.estimators.checks import (
+    Targets,
+    arithmetic_dtype,
+    check_choice,
+    check_count,
+    check_flag,
+    check_number,
+    check_start,
+    check_targets,
+    check_X,
+)
+from accel.estimators.linear import LinearClassifier, loss_for
 from accel.network import Network
 from accel.objective import Objective
 from accel.solvers import SOLVERS, Progress, Solution, Solver, Status, minimize
@@ -26,7 +32,7 @@ Array = Any
 PRINT_EVERY = 10
 
 
-class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class LogisticRegression(LinearClassifier):
     r"""Logistic regression on the CPU or on an NVIDIA GPU.
 
     .. math:: \min_{W, b} \; \frac{1}{S} \sum_i s_i\, \ell(y_i, x_i W + b) + \frac{1}{2 C S} |W|^2,
@@ -58,6 +64,9 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Accepted for scikit-learn's sake: nothing here is random.
     verbose : int, default=0
         1 prints where it runs, the cost after every ten updates and how it ended.
+    input_scale : float, default=1.0
+        Factor of X, applied to the coefficients instead of the data: pixels as uint8 with
+        ``input_scale=1/255`` give the model of ``X / 255`` without a copy of X.
     backend : str, default="auto"
         "auto", "numpy", "cupy" or "cupy:N", see `accel.get_backend`. "auto" stays on the GPU
         where X already lies.
@@ -109,6 +118,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         warm_start: bool = False,
         random_state: Any = None,
         verbose: int = 0,
+        input_scale: float = 1.0,
         backend: str = "auto",
         callback: Callable[[Progress], Any] | None = None,
     ) -> None:
@@ -122,6 +132,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
+        self.input_scale = input_scale
         self.backend = backend
         self.callback = callback
 
@@ -138,8 +149,9 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like (n_samples, n_features)
-            NumPy, CuPy, torch, lists or a data frame. float32 stays float32, everything else
-            becomes float64. Not modified.
+            NumPy, CuPy, torch, lists or a data frame. float64 and float32 are computed in; uint8,
+            int8, float16 and bfloat16 are trained on as they lie, in float32 arithmetic; everything
+            else becomes float64. Not modified.
         y : array-like (n_samples,)
             Labels of any type: integers with gaps, strings, booleans.
         sample_weight : array-like (n_samples,), optional
@@ -164,196 +176,74 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tol = check_number("tol", self.tol, at_least=0)
         max_iter = check_count("max_iter", self.max_iter)
         solver = self._solver()
-        X = check_X(self, X, fitting=True)
-        y, weight = self._targets(X, y, sample_weight)
+        with device_of(X):
+            X = check_X(self, X, fitting=True)
+        targets = check_targets(y, X.shape[0], sample_weight, self.class_weight)
         backend = backend_for(self.backend, X)
-        self.backend_ = backend.report()
         if self.verbose:
-            print(f"Training on {self.backend_}")
-        previous = vars(self).get("coef_"), vars(self).get("intercept_")
+            print(f"Training on {backend.report()}")
         with backend.context():
-            objective = self._objective(backend.asarray(X), y, weight, backend)
-            start = self._start(objective.network, coef_init, intercept_init, previous)
+            objective = self._objective(backend.asarray(X), targets, backend)
+            start = self._start(objective, coef_init, intercept_init)
+            reduced = row_space(objective, start, solver.expected_passes(max_iter))
+            problem = reduced or objective
             solution = minimize(
-                objective,
-                backend.asarray(start, dtype=objective.X.dtype),
+                problem,
+                start if reduced is None else reduced.start,
                 solver,
                 tol=tol,
                 max_iter=max_iter,
                 callback=self._on_progress,
             )
-            self._keep(objective.network, solution, backend.to_numpy(solution.params))
+            params = backend.to_numpy(problem.expand(solution.params))
+        self._keep(objective.network, targets.classes, solution, params)
+        self.backend_ = backend.report()
         self._judge(solution, tol)
         return self
 
-    def decision_function(self, X: Any) -> Array:
-        """Raw predictions Z = X W + b.
-
-        Parameters
-        ----------
-        X : array-like (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        array (n_samples,) for two classes, else (n_samples, n_classes)
-            In the namespace and on the device of X.
-        """
-        raw = self._raw_prediction(check_X(self, X, fitting=False))
-        return raw[:, 0] if raw.shape[1] == 1 else raw
-
-    def predict_proba(self, X: Any) -> Array:
-        """Probability of every class.
-
-        Parameters
-        ----------
-        X : array-like (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        array (n_samples, n_classes)
-            Rows sum to one; in the namespace and on the device of X.
-        """
-        raw = self._raw_prediction(check_X(self, X, fitting=False))
-        return self._loss().probabilities(raw, xp=namespace(raw))
-
-    def predict_log_proba(self, X: Any) -> Array:
-        """Logarithm of the probability of every class, computed from Z: never log(0).
-
-        Parameters
-        ----------
-        X : array-like (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        array (n_samples, n_classes)
-            In the namespace and on the device of X.
-        """
-        raw = self._raw_prediction(check_X(self, X, fitting=False))
-        return self._loss().log_probabilities(raw, xp=namespace(raw))
-
-    def predict(self, X: Any) -> Array:
-        """Most probable label of every row.
-
-        Parameters
-        ----------
-        X : array-like (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        array (n_samples,)
-            Labels; in the namespace and on the device of X where they are numbers or booleans.
-        """
-        raw = self._raw_prediction(check_X(self, X, fitting=False))
-        xp = namespace(raw)
-        binary = raw.shape[1] == 1
-        index = xp.astype(raw[:, 0] > 0, xp.int64) if binary else xp.argmax(raw, axis=1)
-        if self.classes_.dtype.kind in "biuf":
-            return xp.take(like(self.classes_, raw), index)
-        return self.classes_[to_host(index)]
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy: the share of rows whose label is predicted.
-
-        Parameters
-        ----------
-        X : array-like (n_samples, n_features)
-            Rows.
-        y : array-like (n_samples,)
-            True labels.
-        sample_weight : array-like (n_samples,), optional
-            Weights of the rows.
-
-        Returns
-        -------
-        float
-            Between 0 and 1.
-        """
-        from sklearn.metrics import accuracy_score  # 40 ms that `import accel` need not pay
-
-        labels, weight = to_host(self.predict(X)), to_host(sample_weight)
-        return float(accuracy_score(to_host(y), labels, sample_weight=weight))
-
     def _solver(self) -> Solver:
-        learning_rate = check_number("learning_rate", self.learning_rate, above=0)
+        learning_rate = check_number("learning_rate", self.learning_rate, above=0, finite=True)
         name = check_choice("solver", self.solver, ["auto", *SOLVERS])
         return SOLVERS["lbfgs" if name == "auto" else name](learning_rate)
 
-    def _targets(self, X: Array, y: Any, sample_weight: Any) -> tuple[Any, Any]:
-        """Label indices and weights on the host, where unique and validation are exact."""
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
-        y = column_or_1d(to_host(y), warn=True)
-        if len(y) != X.shape[0]:
-            raise ValueError(f"y has {len(y)} labels but X has {X.shape[0]} rows: pass one a row.")
-        assert_all_finite(y, input_name="y")
-        check_classification_targets(y)
-        classes, label_index = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(
-                f"y holds only one class ({classes[0]!r}): a classifier needs at least two classes."
-            )
-        weight = _check_sample_weight(
-            to_host(sample_weight), y, dtype=np.float64, ensure_non_negative=True
-        )
-        if self.class_weight is not None:
-            weight = weight * self._class_weights(classes, label_index, weight)[label_index]
-        if np.sum(weight) == 0:
-            raise ValueError("sample_weight is zero for every row: give at least one row weight.")
-        self.classes_ = classes
-        return label_index, weight
-
-    def _class_weights(self, classes: Any, label_index: Any, weight: Any) -> Any:
-        """Weight of each class; "balanced" gives every class the same share of the total weight.
-
-        A row of weight 2 counts twice here too, as if it stood twice in X.
-        """
-        if not isinstance(self.class_weight, str) or self.class_weight != "balanced":
-            return compute_class_weight(self.class_weight, classes=classes, y=classes[label_index])
-        totals = np.bincount(label_index, weights=weight)
-        return np.sum(weight) / (len(classes) * np.where(totals > 0, totals, 1))
-
-    def _objective(self, X: Array, y: Any, weight: Any, backend: Backend) -> Objective:
+    def _objective(self, X: Array, targets: Targets, backend: Backend) -> Objective:
         """The objective on the backend's device: scikit-learn's C becomes alpha here."""
         C = check_number("C", self.C, above=0)
-        loss = self._loss()
-        total = float(np.sum(weight))
-        network = Network(
-            n_in=self.n_features_in_,
-            n_out=loss.n_outputs(len(self.classes_)),
-            bias=bool(self.fit_intercept),
-        )
+        input_scale = check_number("input_scale", self.input_scale, above=0, finite=True)
+        loss = loss_for(len(targets.classes))
+        total = targets.total
         return Objective(
             X,
-            backend.asarray(loss.encode_target(y)),
-            backend.asarray(weight / total, dtype=X.dtype),
+            backend.asarray(loss.encode_target(targets.index)),
+            backend.asarray(targets.weight / total, dtype=arithmetic_dtype(X, backend.xp)),
             loss=loss,
-            network=network,
-            alpha=1 / (C * total),
+            network=Network(
+                n_in=X.shape[1],
+                n_out=loss.n_outputs(len(targets.classes)),
+                bias=check_flag("fit_intercept", self.fit_intercept),
+            ),
+            alpha=1 / (C * total) if C * total > 0 else float("inf"),
             backend=backend,
+            input_scale=input_scale,
         )
 
-    def _loss(self) -> Loss:
-        return LOSSES["logistic" if len(self.classes_) == 2 else "softmax"]
-
-    def _start(
-        self, network: Network, coef_init: Any, intercept_init: Any, previous: tuple[Any, Any]
-    ) -> Any:
-        """Start of the parameters on the host: what was given, the last fit, or zero."""
+    def _start(self, objective: Objective, coef_init: Any, intercept_init: Any) -> Array:
+        """Start of the parameters: what was given, the last fit, or zero."""
+        network, backend = objective.network, objective.backend
         shape = (network.n_out, network.n_in)
-        fits = previous[0] is not None and previous[0].shape == shape
-        if self.warm_start and fits and coef_init is None and intercept_init is None:
-            coef_init, intercept_init = previous
-        W = check_start("coef_init", coef_init, shape).T.reshape(-1)
-        b = check_start("intercept_init", intercept_init, shape[:1])
-        return np.concatenate([W, b]) if network.bias else W
+        previous = vars(self).get("coef_")
+        resumes = self.warm_start and previous is not None and previous.shape == shape
+        if resumes and coef_init is None and intercept_init is None:
+            coef_init, intercept_init = previous, self.intercept_
+        dtype = np.dtype(str(objective.weights.dtype).rpartition(".")[2])
+        W = check_start("coef_init", coef_init, shape, dtype).T.reshape(-1)
+        b = check_start("intercept_init", intercept_init, shape[:1], dtype)
+        return backend.asarray(np.concatenate([W, b]) if network.bias else W)
 
-    def _keep(self, network: Network, solution: Solution, params: Any) -> None:
-        """Fitted attributes, on the host."""
-        (W, b), *_ = network.layers(params, xp=np)
+    def _keep(self, network: Network, classes: Any, solution: Solution, params: Any) -> None:
+        """Fitted attributes, all at once, on the host."""
+        ((W, b),) = network.layers(params, xp=np)
+        self.classes_ = classes
         self.coef_ = W.T.copy()
         self.intercept_ = np.zeros(network.n_out, dtype=W.dtype) if b is None else b.copy()
         self.n_iter_ = np.array([solution.n_iter], dtype=np.int32)
@@ -380,9 +270,3 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise KeyboardInterrupt(account)
         if solution.status in (Status.MAX_ITER, Status.STALLED, Status.DIVERGED):
             warnings.warn(account, ConvergenceWarning, stacklevel=3)
-
-    def _raw_prediction(self, X: Array) -> Array:
-        xp = namespace(X)
-        W = xp.astype(like(self.coef_.T.copy(), X), X.dtype, copy=False)
-        b = xp.astype(like(self.intercept_, X), X.dtype, copy=False)
-        return X @ W + b

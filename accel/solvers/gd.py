@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from accel.solvers.loop import State
+from accel.solvers.loop import State, evaluate
 
 Array = Any
 
@@ -24,6 +24,10 @@ class GradientDescent:
 
     learning_rate: float
 
+    def expected_passes(self, max_iter: int) -> int:
+        """It rarely stops early."""
+        return max_iter
+
     def init(self, objective: Any, params: Array) -> State:
         """Objective and gradient at the start."""
         return self._state(objective, params, n_evals=1)
@@ -34,7 +38,5 @@ class GradientDescent:
         return self._state(objective, params, n_evals=state.n_evals + 1)
 
     def _state(self, objective: Any, params: Array, n_evals: int) -> State:
-        xp = objective.backend.xp
-        value, gradient = objective.value_and_grad(params)
-        value, error = objective.backend.scalars(value, xp.max(xp.abs(gradient)))
+        gradient, (value, error) = evaluate(objective, params)
         return State(params, gradient, value, error, n_evals)

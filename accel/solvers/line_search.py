@@ -14,7 +14,7 @@ from typing import Any
 
 SUFFICIENT_DECREASE = 1e-4  # c1
 CURVATURE = 0.9  # c2
-LONGEST_GROWTH = 10.0
+GROWTH = 10.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def wolfe_search(
         if not decreases or (trial.value >= low.value and low is not start):
             high = trial
         elif trial.slope * (1.0 if high is None else high.step - low.step) < 0:
-            low = trial
+            low = trial  # the minimum is further on
         else:
             low, high = trial, low
         step = _next_step(low, high)
@@ -101,7 +101,7 @@ def _acceptable(point: Point, start: Point, rounding: float) -> bool:
 def _next_step(low: Point, high: Point | None) -> float:
     """Extrapolate while nothing brackets the minimum, else interpolate inside the bracket."""
     if high is None:
-        return low.step * LONGEST_GROWTH if low.step > 0 else 1.0
+        return low.step * GROWTH
     width = high.step - low.step
     step = _cubic_minimum(low, high) if high.is_finite else low.step + 0.1 * width
     # Stay a tenth of the bracket away from its ends, or it may shrink from one side for ever.

@@ -22,12 +22,12 @@ class Status(Enum):
         "max_iter ended the fit before max|gradient| came down to tol: raise max_iter or tol."
     )
     STALLED = (
-        "the objective can no longer be lowered in this floating point type: "
-        "pass X as float64 or raise tol."
+        "rounding hides any further decrease of the objective: raise tol, scale X, or pass X as "
+        "float64 if it is not."
     )
     DIVERGED = (
-        "the objective grew instead of falling: lower learning_rate or use solver='lbfgs'. "
-        "The parameters are the last finite ones."
+        "the objective grew or overflowed: lower learning_rate if the solver is gd, else scale X "
+        "or lower C. The parameters are the last finite ones."
     )
     STOPPED = "the callback asked to stop: the parameters are those of that moment."
     INTERRUPTED = "the keyboard interrupted the fit: the parameters are those of that moment."
@@ -42,7 +42,7 @@ class State:
     params, gradient : array (n_params,)
         On the device.
     value, error : float
-        Objective and max|gradient| at params, on the host.
+        Objective and max|gradient| at params (or a cheap lower bound of it), on the host.
     n_evals : int
         Evaluations of the objective so far.
     memory : object
@@ -114,7 +114,10 @@ class Solution:
 
 
 class Solver(Protocol):
-    """An algorithm as a first state and a step."""
+    """An algorithm as a first state and a step, made of gradients and inner products only."""
+
+    def expected_passes(self, max_iter: int) -> int:
+        """Evaluations of the objective a fit may take: what a change of variables can save on."""
 
     def init(self, objective: Any, params: Array) -> State:
         """The state at the start."""
@@ -137,7 +140,7 @@ def minimize(
     Parameters
     ----------
     objective : Objective
-        Has ``value_and_grad(params)`` and ``backend.scalars``.
+        Or a change of its variables: has ``value_and_grad``, ``error``, ``certify``, ``backend``.
     params : array (n_params,)
         Start, on the backend's device; not modified.
     solver : Solver
@@ -156,41 +159,62 @@ def minimize(
     """
     started = time.perf_counter()
     history: list[float] = []
-
-    def stop(state: State) -> bool:
-        """Ask the callback."""
-        elapsed_s = time.perf_counter() - started
-        progress = Progress(len(history), state.value, state.error, elapsed_s, tol, max_iter)
-        return callback is not None and bool(callback(progress))
-
-    # Overflow is an outcome, judged below; NumPy need not warn of it as well.
-    with np.errstate(all="ignore"):
-        state = solver.init(objective, params)
-        status = Status.INTERRUPTED
-        try:
-            while (outcome := _outcome(state, history, tol, max_iter)) is None:
-                if stop(state):
-                    outcome = Status.STOPPED
-                    break
-                following = solver.step(objective, state)
-                if not (isfinite(following.value) and isfinite(following.error)):
-                    outcome = Status.DIVERGED
-                    break
+    state = _quietly(solver.init, objective, params)
+    try:
+        while (status := _outcome(objective, state, history, tol, max_iter)) is None:
+            elapsed_s = time.perf_counter() - started
+            progress = Progress(len(history), state.value, state.error, elapsed_s, tol, max_iter)
+            if callback is not None and callback(progress):
+                status = Status.STOPPED
+                break
+            following = _quietly(solver.step, objective, state)
+            if not _is_finite(following):
+                status = Status.DIVERGED
+                break
+            if not following.stalled:
                 history.append(state.value)
-                state = following
-            status = outcome
-        except KeyboardInterrupt:
-            pass
+            state = following
+    except KeyboardInterrupt:
+        status = Status.INTERRUPTED
+    error = _certified(objective, state)
     return Solution(
-        state.params, state.value, state.error, status, len(history), state.n_evals, tuple(history)
+        state.params, state.value, error, status, len(history), state.n_evals, tuple(history)
     )
 
 
-def _outcome(state: State, history: list[float], tol: float, max_iter: int) -> Status | None:
+def _quietly(function: Callable[..., State], *arguments: Any) -> State:
+    """Overflow is an outcome, judged by the loop; NumPy need not warn of it as well."""
+    with np.errstate(all="ignore"):
+        return function(*arguments)
+
+
+def _is_finite(state: State) -> bool:
+    return isfinite(state.value) and isfinite(state.error)
+
+
+def evaluate(objective: Any, params: Array, *more: Any) -> tuple[Array, tuple[float, ...]]:
+    """Gradient on the device; value and max|gradient| on the host, and more 0-d arrays with them.
+
+    Each of `more` is a function of the gradient; everything comes in one transfer.
+    """
+    value, gradient = objective.value_and_grad(params)
+    extras = (function(gradient) for function in more)
+    return gradient, objective.backend.scalars(value, objective.error(gradient), *extras)
+
+
+def _certified(objective: Any, state: State) -> float:
+    """max|gradient| in the user's coordinates, of which state.error may be a lower bound."""
+    (error,) = objective.backend.scalars(objective.certify(state.gradient))
+    return float(error)
+
+
+def _outcome(
+    objective: Any, state: State, history: list[float], tol: float, max_iter: int
+) -> Status | None:
     """Why to stop at this state, or None to go on."""
-    if not (isfinite(state.value) and isfinite(state.error)):
+    if not _is_finite(state):
         return Status.DIVERGED
-    if state.error <= tol:
+    if state.error <= tol and _certified(objective, state) <= tol:
         return Status.CONVERGED
     if state.stalled:
         return Status.STALLED
