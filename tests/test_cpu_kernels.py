@@ -98,15 +98,17 @@ def test_every_bfloat16_is_decoded_exactly():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [*SHAPES, (513, 100)], ids=str)
-def test_pass_is_the_answer(dtype, shape):
-    X, labels, s, W, b = arrays(dtype, shape)
-    Y = LOSSES["logistic"].encode_target(labels)
+@pytest.mark.parametrize("n_outputs", [1, 2, 3, 5, 10, 16])
+def test_pass_is_the_answer(dtype, shape, n_outputs):
+    X, labels, s, W, b = arrays(dtype, shape, n_outputs)
+    name = "logistic" if n_outputs == 1 else "softmax"
+    Y, run = LOSSES[name].encode_target(labels), cpu.PASSES[name]
     before = X.copy()
-    got = cpu.logistic_pass(X, Y, s, W, b)
+    got = run(X, Y, s, W, b)
     assert got[1].dtype == got[2].dtype == W.dtype
     assert_is_answer(got, X, labels, s, W, b)
-    assert_is_answer(cpu.logistic_pass(X, Y, s, W, None), X, labels, s, W, 0 * b)
-    again = cpu.logistic_pass(X, Y, s, W, b)
+    assert_is_answer(run(X, Y, s, W, None), X, labels, s, W, 0 * b)
+    again = run(X, Y, s, W, b)
     assert all(np.array_equal(one, two) for one, two in zip(got, again, strict=True))
     assert np.array_equal(X, before)
 
@@ -130,7 +132,7 @@ def everything_is_large(monkeypatch):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("n_outputs", [1, 4])
+@pytest.mark.parametrize("n_outputs", [1, 4, 17])
 def test_objective_on_the_road_of_large_data(everything_is_large, dtype, bias, n_outputs):
     backend = get_backend("numpy")
     X, labels, s, W, b = arrays(dtype, (301, 17), n_outputs)
@@ -146,7 +148,7 @@ def test_objective_on_the_road_of_large_data(everything_is_large, dtype, bias, n
         input_scale=0.5,
     )
     fused = backend.linear_pass(loss.name, X, n_outputs)
-    assert (fused is cpu.logistic_pass) == (n_outputs == 1)
+    assert fused is (None if n_outputs == 17 else cpu.PASSES[loss.name])
     params = np.concatenate([2 * W.ravel(), b]) if bias else 2 * W.ravel()
     value, gradient = objective.value_and_grad(params)
     assert gradient.dtype == W.dtype
@@ -205,7 +207,8 @@ def test_fused_pass_only_where_it_can(monkeypatch):
     assert backend.linear_pass("logistic", X, 1) is None  # too small to pay for numba's import
     monkeypatch.setattr(numpy_backend, "FUSED_BYTES", 0)
     assert backend.linear_pass("logistic", X, 1) is cpu.logistic_pass
-    assert backend.linear_pass("softmax", X, 3) is None
+    assert backend.linear_pass("softmax", X, 16) is cpu.softmax_pass
+    assert backend.linear_pass("softmax", X, 17) is None
     assert backend.linear_pass("logistic", np.asfortranarray(X), 1) is None
     assert backend.linear_pass("logistic", X.astype(np.int32), 1) is None
 

@@ -22,11 +22,12 @@ from accel.backends.interchange import to_host
 
 # Both products of a block find it in the last-level cache, and a block is long enough for BLAS to
 # run at its full rate on one thread and for the calls around it to cost nothing.
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 16 << 20
 # Below this, most of X stays in the last-level cache between the two products and BLAS with its own
 # threads is fastest: nothing to gain from blocks.
 WHOLE_BYTES = 48 << 20
-# The fused pass costs an import of numba (0.5 s) and, once, a compilation: it needs enough to read.
+# The fused pass costs an import of numba (0.5 s) and, once, a compilation: it needs enough to read,
+# counted as float32 where X is more compact, since that is what row blocks would expand it to.
 FUSED_BYTES = 64 << 20
 
 
@@ -78,14 +79,16 @@ class NumpyBackend:
             yield from pool.map(lambda run, rows: run(function, rows), run, blocks)
 
     def linear_pass(self, loss: str, X: Any, n_outputs: int) -> Callable[..., Any] | None:
-        """The fused Numba pass for one output and an X that is large and lies in rows."""
-        if loss != "logistic" or n_outputs != 1 or X.nbytes < FUSED_BYTES:
+        """The fused Numba pass for a few outputs and an X that is large and lies in rows."""
+        if X.size * max(4, X.dtype.itemsize) < FUSED_BYTES or not X.flags.c_contiguous:
             return None
-        if not X.flags.c_contiguous or importlib.util.find_spec("numba") is None:
+        if importlib.util.find_spec("numba") is None:
             return None
         from accel.backends.kernels import cpu
 
-        return cpu.logistic_pass if str(X.dtype) in cpu.STORAGE else None
+        if n_outputs > cpu.MOST_OUTPUTS or str(X.dtype) not in cpu.STORAGE:
+            return None
+        return cpu.PASSES.get(loss)
 
     def report(self) -> BackendReport:
         """Processor, memory, NumPy and its BLAS."""

@@ -1,4 +1,4 @@
-"""The pass of a linear model with one output on the CPU, compiled by Numba.
+"""The pass of a linear model with one or a few outputs on the CPU, compiled by Numba.
 
 A few rows, small enough for the first-level cache, are read from memory once: their dot products
 with w, then loss and residual, then the gradient, while they are still in cache. X is decoded
@@ -20,8 +20,10 @@ Array = Any
 
 # Rows in flight: about as many bytes as a first-level cache holds, and enough rows that exp and
 # log1p run in full vectors. Measured on 784 to 4,096 columns; 2 to 4 times more or less costs 10 %.
-TILE_BYTES = 32 << 10
+TILE_BYTES = 64 << 10
 TILE_ROWS = (8, 128)
+GROUP = 4  # outputs computed together: as many as leave registers for the rest
+MOST_OUTPUTS = 16  # beyond, the products are large enough for BLAS to be faster
 
 # Sums may be reordered into vectors and products fused; nothing may assume away NaN or infinity.
 SUMS = {"reassoc", "contract", "nsz"}
@@ -184,47 +186,86 @@ def logistic_pass(
     bits, _, _ = STORAGE[str(X.dtype)]
     g_W = np.zeros_like(W[:, 0])
     intercept = s.dtype.type(0 if b is None else b[0])
-    rows = TILE_BYTES // max(1, X.shape[1] * X.dtype.itemsize)
-    rows = min(max(rows, TILE_ROWS[0]), TILE_ROWS[1])
-    kernel = _compiled(str(X.dtype))
-    value, g_b = kernel(X.view(bits), Y[:, 0], s, W[:, 0], intercept, g_W, rows)
+    kernel = _compiled("logistic", str(X.dtype))
+    value, g_b = kernel(X.view(bits), Y[:, 0], s, W[:, 0], intercept, g_W, _tile_rows(X))
     return value, g_W, np.array([g_b], dtype=s.dtype)
 
 
+def softmax_pass(
+    X: Array, Y: Array, s: Array, W: Array, b: Array | None
+) -> tuple[float, Array, Array]:
+    """Weighted sum of the softmax cross-entropy over the rows of X, and its gradient in W and b.
+
+    Parameters
+    ----------
+    X : ndarray (n, d)
+        Rows, contiguous, of a dtype in `STORAGE`.
+    Y : ndarray (n, 1) of int32
+        Class indices.
+    s : ndarray (n,)
+        Weights, in the arithmetic of X's dtype.
+    W : ndarray (d, K)
+        Coefficients, in the same; K at most `MOST_OUTPUTS`.
+    b : ndarray (K,) or None
+        Intercepts; None is zero.
+
+    Returns
+    -------
+    value : float
+        Summed in float64.
+    g_W : ndarray (d * K,)
+        By rows of W, in the arithmetic of X's dtype.
+    g_b : ndarray (K,)
+        In the same.
+    """
+    bits, _, _ = STORAGE[str(X.dtype)]
+    d, K = W.shape
+    padded = -(-K // GROUP) * GROUP  # outputs go in groups; the last is filled with zeros
+    WT, bias = np.zeros((padded, d), dtype=s.dtype), np.zeros(K, dtype=s.dtype)
+    WT[:K] = W.T
+    if b is not None:
+        bias[:] = b
+    GT, g_b = np.zeros_like(WT), np.zeros(K, dtype=np.float64)
+    kernel = _compiled("softmax", str(X.dtype))
+    value = kernel(X.view(bits), Y[:, 0], s, WT, bias, GT, g_b, _tile_rows(X))
+    return value, GT[:K].T.reshape(-1), g_b.astype(s.dtype)
+
+
+def _tile_rows(X: Array) -> int:
+    rows: int = TILE_BYTES // max(1, X.shape[1] * X.dtype.itemsize) // 8 * 8
+    return min(max(rows, TILE_ROWS[0]), TILE_ROWS[1])
+
+
 @cache
-def _compiled(dtype: str) -> Any:
-    """The kernel for X of this dtype, compiled now, or taken from numba's cache on disk."""
+def _compiled(loss: str, dtype: str) -> Any:
+    """The kernel of this loss and dtype, compiled now, or taken from numba's cache on disk."""
     try:
-        return _build(dtype, on_disk=True)
+        return BUILDERS[loss](dtype, on_disk=True)
     except RuntimeError:  # numba finds no folder that it may write
-        return _build(dtype, on_disk=False)
+        return BUILDERS[loss](dtype, on_disk=False)
 
 
-def _build(dtype: str, *, on_disk: bool) -> Any:  # noqa: C901 - four loops, one closure
-    _, decode, real_name = STORAGE[dtype]
-    real = getattr(np, real_name)
+def _arithmetic(dtype: str) -> tuple[Any, Any, Any, Any]:
+    """Decoder, number type, exp and log1p for X of this dtype."""
+    _, decode, real = STORAGE[dtype]
     exp, log1p = {
         "float32": (exp_float32, log1p_float32),
         "float64": (exp_float64, log1p_float64),
-    }[real_name]
+    }[real]
+    return decode, getattr(np, real), exp, log1p
+
+
+def _logistic_kernel(dtype: str, *, on_disk: bool) -> Any:  # noqa: C901 - loops of one closure
+    decode, real, exp, log1p = _arithmetic(dtype)
 
     @nb.njit(nogil=True, fastmath=SUMS)
     def dot(X: Array, start: int, n: int, w: Array, b: Any, z: Array) -> None:
-        """Z = X w + b, four rows at a time so that w is loaded once for them."""
-        full = n - n % 4
-        for i in range(0, full, 4):
-            z0, z1, z2, z3 = real(0), real(0), real(0), real(0)
+        """Z = X w + b, row by row: one stream from memory, which the prefetchers follow best."""
+        for i in range(n):
+            total = real(0)
             for j in range(X.shape[1]):
-                z0 += decode(X[start + i, j]) * w[j]
-                z1 += decode(X[start + i + 1, j]) * w[j]
-                z2 += decode(X[start + i + 2, j]) * w[j]
-                z3 += decode(X[start + i + 3, j]) * w[j]
-            z[i], z[i + 1], z[i + 2], z[i + 3] = z0 + b, z1 + b, z2 + b, z3 + b
-        for i in range(full, n):
-            z0 = real(0)
-            for j in range(X.shape[1]):
-                z0 += decode(X[start + i, j]) * w[j]
-            z[i] = z0 + b
+                total += decode(X[start + i, j]) * w[j]
+            z[i] = total + b
 
     @nb.njit(nogil=True, fastmath={"contract"}, error_model="numpy")
     def loss_residual(Y: Array, s: Array, start: int, n: int, z: Array, r: Array) -> float:
@@ -273,3 +314,81 @@ def _build(dtype: str, *, on_disk: bool) -> Any:  # noqa: C901 - four loops, one
         return value, g_b
 
     return kernel
+
+
+def _softmax_kernel(dtype: str, *, on_disk: bool) -> Any:  # noqa: C901 - loops of one closure
+    decode, real, exp, _ = _arithmetic(dtype)
+
+    @nb.njit(nogil=True, fastmath=SUMS)
+    def dot(X: Array, start: int, n: int, WT: Array, Z: Array) -> None:
+        """Z = X W, four outputs at a time so that an element of X is loaded once for them."""
+        for i in range(n):
+            for k in range(0, WT.shape[0], 4):
+                z0, z1, z2, z3 = real(0), real(0), real(0), real(0)
+                for j in range(X.shape[1]):
+                    x = decode(X[start + i, j])
+                    z0 += x * WT[k, j]
+                    z1 += x * WT[k + 1, j]
+                    z2 += x * WT[k + 2, j]
+                    z3 += x * WT[k + 3, j]
+                Z[i, k], Z[i, k + 1], Z[i, k + 2], Z[i, k + 3] = z0, z1, z2, z3
+
+    @nb.njit(nogil=True, fastmath={"contract"}, error_model="numpy")
+    def loss_residual(Y: Array, s: Array, start: int, n: int, bias: Array, Z: Array) -> float:
+        """The formulas of `accel.losses.Softmax`, times s; Z is overwritten by the residual."""
+        value = 0.0
+        for i in range(n):
+            largest = Z[i, 0] + bias[0]
+            for k in range(len(bias)):
+                Z[i, k] += bias[k]
+                largest = max(largest, Z[i, k])
+            own = Z[i, Y[start + i]] - largest
+            total = real(0)
+            for k in range(len(bias)):
+                Z[i, k] = exp(Z[i, k] - largest)
+                total += Z[i, k]
+            for k in range(len(bias)):
+                Z[i, k] *= s[start + i] / total
+            Z[i, Y[start + i]] -= s[start + i]
+            value += s[start + i] * (np.log(total) - own)
+        return value
+
+    @nb.njit(nogil=True, fastmath=SUMS)
+    def accumulate(X: Array, start: int, n: int, Z: Array, GT: Array) -> None:
+        """G += X' R, four rows by two outputs at a time."""
+        full = n - n % 4
+        for i in range(0, full, 4):
+            for k in range(0, GT.shape[0], 2):
+                a0, a1, a2, a3 = Z[i, k], Z[i + 1, k], Z[i + 2, k], Z[i + 3, k]
+                b0, b1, b2, b3 = Z[i, k + 1], Z[i + 1, k + 1], Z[i + 2, k + 1], Z[i + 3, k + 1]
+                for j in range(X.shape[1]):
+                    x0, x1 = decode(X[start + i, j]), decode(X[start + i + 1, j])
+                    x2, x3 = decode(X[start + i + 2, j]), decode(X[start + i + 3, j])
+                    GT[k, j] += a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
+                    GT[k + 1, j] += b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
+        for i in range(full, n):
+            for k in range(GT.shape[0]):
+                for j in range(X.shape[1]):
+                    GT[k, j] += Z[i, k] * decode(X[start + i, j])
+
+    @nb.njit(nogil=True, cache=on_disk)
+    def kernel(
+        X: Array, Y: Array, s: Array, WT: Array, bias: Array, GT: Array, g_b: Array, tile: int
+    ) -> float:
+        Z = np.zeros((tile, WT.shape[0]), real)
+        value = 0.0
+        for start in range(0, X.shape[0], tile):
+            n = min(tile, X.shape[0] - start)
+            dot(X, start, n, WT, Z)
+            value += loss_residual(Y, s, start, n, bias, Z)
+            accumulate(X, start, n, Z, GT)
+            for i in range(n):
+                for k in range(len(bias)):
+                    g_b[k] += Z[i, k]
+        return value
+
+    return kernel
+
+
+BUILDERS = {"logistic": _logistic_kernel, "softmax": _softmax_kernel}
+PASSES = {"logistic": logistic_pass, "softmax": softmax_pass}
