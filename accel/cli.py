@@ -192,6 +192,30 @@ def _print_trained(console: Console, trained: Trained, stages: Stages) -> None:
     say("written: " + ", ".join(str(path) for path in trained.files.values()))
 
 
+@app.command("bench")
+@one_line_errors
+def bench_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Picture: .png or .svg.")] = None,
+) -> None:
+    """Compare the backends of this machine, in about a minute."""
+    from accel.benchmark import machine, quick
+
+    if out is not None and out.suffix not in (".png", ".svg"):
+        raise ValueError(f"out={str(out)!r} must end in .png or .svg.")
+    rows = quick.measure(lambda line: typer.echo(line, err=True))
+    if out is not None:
+        quick.picture(out, rows)
+    if as_json:
+        typer.echo(json.dumps({"machine": machine.facts(), "rows": rows}, indent=1))
+        return
+    table = Table("what", "who", "time", "rate", "check")
+    for row in rows:
+        table.add_row(*quick.cells(row))
+    Console().print(table)
+    typer.echo(quick.winning_size(rows))
+
+
 @app.command("predict")
 @one_line_errors
 def predict_command(

@@ -63,7 +63,9 @@ class Objective:
         self.loss, self.network, self.backend = loss, network, backend
         self.alpha, self.input_scale = alpha, input_scale
         self.penalty = backend.asarray(alpha * network.is_weight(), dtype=weights.dtype)
-        self.scale = backend.asarray(network.input_scale(input_scale), dtype=weights.dtype)
+        self.scale = 1.0
+        if input_scale != 1.0:
+            self.scale = backend.asarray(network.input_scale(input_scale), dtype=weights.dtype)
         self._row_bytes = network.row_elements * (8 if weights.dtype == backend.xp.float64 else 4)
         is_linear = not network.hidden
         fused = backend.linear_pass(loss.name, X, network.n_out) if is_linear else None

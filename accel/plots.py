@@ -1,4 +1,4 @@
-"""The pictures: each function writes one PNG. matplotlib is imported here and nowhere else."""
+"""The pictures: each function writes one file. matplotlib is imported here and nowhere else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ DPI = 120
 
 
 def _save(figure: Figure, path: Path) -> None:
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=DPI))
+    kind = path.suffix.removeprefix(".")
+    write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=DPI))
 
 
 def images(path: Path, pictures: Array, titles: Sequence[str]) -> None:
@@ -112,4 +113,33 @@ def confusion(path: Path, matrix: Array, labels: Sequence[str]) -> None:
             colour = "white" if count > dark else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
     figure.colorbar(shown, label="rows")
+    _save(figure, path)
+
+
+def lines(
+    path: Path,
+    series: dict[str, list[tuple[float, float]]],
+    title: str,
+    x_label: str,
+    y_label: str,
+) -> None:
+    """A line for each series, both axes logarithmic.
+
+    Parameters
+    ----------
+    path : Path
+        The picture; its ending chooses PNG or SVG.
+    series : dict
+        Name -> points (x, y), positive.
+    title, x_label, y_label : str
+        Texts.
+    """
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for place, (name, points) in enumerate(series.items()):
+        x, y = zip(*sorted(points), strict=True)
+        axes.plot(x, y, marker="osD^vP*X"[place % 8], label=name)
+    axes.set(xscale="log", yscale="log", xlabel=x_label, ylabel=y_label, title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
     _save(figure, path)

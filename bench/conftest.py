@@ -1,4 +1,4 @@
-"""The row of a benchmark, and the file that keeps the rows of a run."""
+"""Options, what a benchmark needs, and the file that keeps the rows of a run."""
 
 from __future__ import annotations
 
@@ -8,57 +8,67 @@ from pathlib import Path
 
 import pytest
 
-from accel.backends import BackendUnavailable, get_backend
+from accel.benchmark.contenders import Absent
 from accel.benchmark.machine import facts
+from accel.benchmark.timer import first_call, rounds_for
 
 RESULTS = Path(__file__).parent / "results"
+ROWS = pytest.StashKey[list]()
 
 
 def pytest_addoption(parser):
     """Options of this folder."""
+    parser.addoption("--quick", action="store_true", help="fewer cases: under 2 minutes on 2 cores")
     parser.addoption(
         "--record", metavar="NAME", help="write the rows to bench/results/NAME-<commit>.json"
     )
 
 
+def pytest_configure(config):
+    """Rows of the run, and pytest-benchmark's own table kept to what the rows do not say."""
+    config.stash[ROWS] = []
+
+
+def pytest_collection_modifyitems(config, items):
+    """--quick leaves the cases that are marked as full out."""
+    if config.getoption("--quick"):
+        for item in items:
+            if item.get_closest_marker("full"):
+                item.add_marker(pytest.mark.skip(reason="not in --quick"))
+
+
 @pytest.fixture
-def usable():
-    """Skips with the reason where a backend cannot be used."""
+def row(request, benchmark):
+    """Measure a contender on pytest-benchmark and keep its row.
 
-    def check(name):
+    row(prepare, build, budget_s): prepare() gives the call, build(result, cold_s, samples) the row.
+    """
+
+    def measure(prepare, build):
         try:
-            return get_backend(name)
-        except BackendUnavailable as error:
-            pytest.skip(str(error))
+            call = prepare()
+        except Absent as reason:
+            pytest.skip(str(reason))
+        result, cold_s = first_call(call)
+        _, warm_s = first_call(call)
+        budget_s = 0.4 if request.config.getoption("--quick") else 2.0
+        benchmark.pedantic(call, rounds=rounds_for(warm_s, budget_s))
+        made = build(result, cold_s, list(benchmark.stats.stats.data))
+        benchmark.extra_info.update(made)
+        request.config.stash[ROWS].append(made)
+        return made
 
-    return check
+    return measure
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
     """Write one JSON for the run."""
-    name = session.config.getoption("--record")
-    measured = getattr(session.config, "_benchmarksession", None)
-    rows = [] if measured is None else [_row(b) for b in measured.benchmarks if not b.has_error]
+    rows, name = session.config.stash[ROWS], session.config.getoption("--record")
     if not name or not rows:
         return
     machine = facts()
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}-{machine['commit'].rstrip('+') or 'nocommit'}.json"
-    record = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine,
-        "rows": rows,
-    }
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    path.write_text(json.dumps({"date": date, "machine": machine, "rows": rows}, indent=1) + "\n")
     print(f"\n{len(rows)} rows written to {path}")
-
-
-def _row(measured):
-    stats = measured.stats
-    return {
-        **measured.extra_info,
-        "warm_median_s": stats.median,
-        "warm_iqr_s": stats.iqr,
-        "rounds": stats.rounds,
-    }

@@ -1,4 +1,4 @@
-"""What bench/ measures is what it says: the references agree with independent ones."""
+"""What is measured is what it says: references agree with independent ones, pages with rows."""
 
 from __future__ import annotations
 
@@ -8,44 +8,112 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression as Peer
 
-from accel.benchmark import machine
-from accel.benchmark.cases import PassCase, digits_fit
-from accel.benchmark.contenders import accel_fit, accel_pass, scikit_learn_fit, two_pass_numpy
+from accel.backends import BACKENDS
+from accel.benchmark import ceilings, machine, quick, rows, timer
+from accel.benchmark.cases import FITS, FitCase, LessonCase, PassCase
+from accel.benchmark.contenders import (
+    FIT_CONTENDERS,
+    LESSONS,
+    PASSES,
+    PREDICTIONS,
+    Absent,
+    accel_pass,
+)
+from bench import __main__ as bench
+from bench.compare import compare
+from bench.report import load, readme_table
 
-CASES = [PassCase(300, 17), PassCase(300, 17, 4), PassCase(300, 17, 4, "float64"), PassCase(1, 1)]
+CASES = [
+    PassCase(300, 17),
+    PassCase(300, 17, 4),
+    PassCase(300, 17, 4, "float64"),
+    PassCase(300, 17, dtype="uint8"),
+    PassCase(300, 17, dtype="float16"),
+    PassCase(1, 1),
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_contenders_compute_the_case(backend, case):
-    tolerance = {"float32": 1e-5, "float64": 1e-12}[case.dtype]
-    assert case.error(accel_pass(case, backend.name)()) < tolerance
-    assert case.error(two_pass_numpy(case)()) < tolerance
+def test_accel_computes_the_case(backend, case):
+    if backend.name == "strict" and case.dtype == "float16":
+        pytest.skip("array_api_strict has no 16-bit floats")
+    tolerance = 1e-12 if case.dtype == "float64" else 1e-5
+    assert case.error(accel_pass(case, backend)()) < tolerance
 
 
-def test_a_wrong_result_has_an_error():
+@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_contender_computes_the_case(name, case):
+    try:
+        call = PASSES[name](case)
+    except Absent as reason:
+        pytest.skip(str(reason))
+    assert case.error(call()) < (1e-12 if case.dtype == "float64" else 1e-5)
+
+
+def test_a_wrong_result_has_an_error_and_an_invalid_row():
     case = CASES[0]
     value, gradient = case.reference
     assert case.error((value, gradient)) == 0
     assert case.error((value * 1.01, gradient)) == pytest.approx(0.01)
     assert case.error((value, gradient * 1.1)) == pytest.approx(0.1)
+    assert rows.pass_row(case, "x", (value, gradient), 1.0, [1.0])["valid"]
+    assert not rows.pass_row(case, "x", (value, gradient * 1.1), 1.0, [1.0])["valid"]
 
 
-def test_the_stored_minimum_is_the_minimum():
-    case = digits_fit()
-    best = Peer(C=case.C, solver="newton-cg", tol=1e-12, max_iter=1000).fit(case.X, case.y)
-    assert case.objective(best.coef_, best.intercept_) == pytest.approx(case.minimum, rel=1e-10)
-    binary = Peer().fit(case.X, case.y == 1)
-    pair = type(case)("b", case.X, (case.y == 1).astype(int), 1.0, 1e-4, 0.0)
-    p = binary.predict_proba(case.X)[np.arange(len(case.y)), pair.y]
-    wanted = -np.log(p).mean() + np.sum(binary.coef_**2) / (2 * len(p))
-    assert pair.objective(binary.coef_, binary.intercept_) == pytest.approx(wanted)
+@pytest.mark.parametrize("case", FITS, ids=str)
+def test_the_stored_minimum_is_the_minimum(case):
+    X, y = case.data
+    solver = "newton-cholesky" if X.shape[1] < 100 else "newton-cg"
+    best = Peer(C=case.C, solver=solver, tol=1e-12, max_iter=1000).fit(X, y)
+    assert case.objective(best.coef_, best.intercept_) == pytest.approx(case.minimum, rel=1e-9)
 
 
-def test_fit_contenders(backend):
-    case = digits_fit()
-    for call in (accel_fit(case, backend.name), scikit_learn_fit(case, "newton-cg")):
-        model = call()
-        assert case.objective(model.coef_, model.intercept_) / case.minimum - 1 < 1e-2
+def test_objective_of_two_classes_is_scikit_learns():
+    X, y = FITS[0].data
+    pair = FitCase("pair", lambda: (X, (y == 1).astype(int)), 1.0)
+    model = Peer().fit(*pair.data)
+    p = model.predict_proba(X)[np.arange(len(y)), pair.data[1]]
+    wanted = -np.log(p).mean() + np.sum(model.coef_**2) / (2 * len(p))
+    assert pair.objective(model.coef_, model.intercept_) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("name", FIT_CONTENDERS)
+def test_every_fit_contender_reaches_the_stated_objective(name):
+    case = FITS[1]
+    try:
+        model = FIT_CONTENDERS[name](case)()
+    except Absent as reason:
+        pytest.skip(str(reason))
+    assert rows.fit_row(case, name, model, 1.0, [1.0])["valid"]
+
+
+def test_the_lesson_is_the_loop_as_printed():
+    case = LessonCase(n_iter=20)
+    assert LESSONS["accel numpy"](case)() == pytest.approx(LESSONS["as printed"](case)(), rel=1e-9)
+
+
+def test_predictions_agree():
+    case = PassCase(500, 20)
+    assert (PREDICTIONS["accel numpy"](case)() == PREDICTIONS["scikit-learn"](case)()).all()
+
+
+def test_ceilings_run(monkeypatch, backend):
+    monkeypatch.setattr(ceilings, "READ_BYTES", 1 << 20)
+    monkeypatch.setattr(ceilings, "TRANSFER_BYTES", 1 << 20)
+    monkeypatch.setattr(ceilings, "MATRIX_SIZE", 64)
+    for prepare, _, _ in ceilings.CEILINGS.values():
+        prepare(backend)()
+    assert ceilings.reading(backend)() == (1 << 20) / 4
+
+
+def test_timer():
+    calls = []
+    found = timer.samples(lambda: calls.append(1), budget_s=0.001)
+    assert 3 <= len(found) <= 31
+    assert len(calls) == len(found) + 1
+    assert timer.summary([1.0, 2.0, 3.0])["median_s"] == 2.0
+    assert timer.rounds_for(10.0, 1.0) == 3
 
 
 def test_machine_facts_are_json():
@@ -53,3 +121,96 @@ def test_machine_facts_are_json():
     assert facts["packages"]["numpy"] == np.__version__
     assert facts["cores"] >= 1
     assert any(report["name"] == "numpy" for report in facts["backends"])
+
+
+@pytest.fixture
+def run():
+    """A small run with a GPU that wins from 1,000 rows on, and one invalid row."""
+    found = [rows.ceiling_row("read bandwidth", name, [0.02, 0.02]) for name in ("numpy", "cupy")]
+    found += [rows.ceiling_row("matrix rate", name, [0.1]) for name in ("numpy", "cupy")]
+    for n, cpu, gpu in ((100, 1e-4, 2e-4), (1000, 1e-3, 3e-4)):
+        case = PassCase(n, 784)
+        for name, seconds in (("accel numpy", cpu), ("accel cupy", gpu), ("two-pass NumPy", 2e-3)):
+            found.append(rows.pass_row(case, name, case.reference, 1.0, [seconds, seconds]))
+    wrong = (case.reference[0] * 2, case.reference[1])
+    found.append(rows.pass_row(case, "PyTorch", wrong, 1.0, [1e-9]))
+    model = Peer(solver="newton-cholesky").fit(*FITS[0].data)
+    found.append(rows.fit_row(FITS[0], "scikit-learn", model, 1.0, [0.1]))
+    found.append(rows.lesson_row(LessonCase(), "accel numpy", 1.0, 1.0, 1.0, [0.01]))
+    found.append(rows.memory_row("a fit", 1000, 10))
+    return {"date": "2026-01-01", "machine": machine.facts(), "rows": found}
+
+
+def test_report_page(run, tmp_path, capsys):
+    source = tmp_path / "run.json"
+    source.write_text(json.dumps(run))
+    assert bench.main(["report", str(source), "--out", str(tmp_path / "page")]) == 0
+    page = (tmp_path / "page" / "report.md").read_text()
+    assert "The GPU wins from 1,000 rows on." in page
+    row = next(line for line in page.splitlines() if "1000 x 784" in line and "accel numpy" in line)
+    assert "| 2.00 |" in row  # times two-pass NumPy
+    invalid = next(line for line in page.splitlines() if "PyTorch" in line)
+    assert "INVALID" in invalid
+    for picture in ("roofline.svg", "sizes.svg", "gaps.svg"):
+        assert picture in page
+        assert (tmp_path / "page" / picture).read_text().lstrip().startswith("<?xml")
+
+
+def test_readme_table_is_replaced(run, tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n")
+    readme_table(run, page)
+    text = page.read_text()
+    assert "old" not in text
+    assert text.startswith("before\n<!-- bench -->\n| one pass |")
+    assert text.endswith("<!-- /bench -->\nafter\n")
+    assert "PyTorch" not in text  # its row is invalid
+
+
+def test_compare_tells_change_from_noise(run):
+    after = json.loads(json.dumps(run))
+    for row in after["rows"]:
+        if row["contender"] == "two-pass NumPy":
+            row["median_s"] *= 2
+        elif "median_s" in row:
+            row["median_s"] *= 1.01
+    text = compare(run, after)
+    assert "2 rows moved" in text
+    assert text.count("+100%") == 2
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    (tmp_path / "bad.json").write_text("{")
+    for path in ("bad.json", "none.json"):
+        assert bench.main(["report", str(tmp_path / path)]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 2
+    assert load is not None
+
+
+def test_accel_bench_measures_every_usable_backend(monkeypatch, tmp_path):
+    monkeypatch.delitem(BACKENDS, "strict")
+    monkeypatch.setattr(quick, "BUDGET_S", 0.001)
+    monkeypatch.setattr(quick, "SIZES", (PassCase(50, 784), PassCase(100, 784)))
+    monkeypatch.setattr(quick, "FIT", FITS[0])
+    monkeypatch.setattr(ceilings, "READ_BYTES", 1 << 20)
+    monkeypatch.setattr(ceilings, "MATRIX_SIZE", 64)
+    said = []
+    found = quick.measure(said.append)
+    assert {row["kind"] for row in found} == {"ceiling", "pass", "fit"}
+    assert all(row.get("valid", True) for row in found)
+    assert all(len(quick.cells(row)) == 5 for row in found)
+    assert quick.winning_size(found).endswith(".")
+    quick.picture(tmp_path / "p.png", found)
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_winning_size():
+    found = [
+        {"kind": "pass", "case": str(case), "contender": name, "median_s": seconds}
+        for case, cpu, gpu in zip(quick.SIZES, (1, 1, 1, 1), (9, 2, 0.5, 0.1), strict=True)
+        for name, seconds in (("accel numpy", cpu), ("accel cupy", gpu))
+    ]
+    assert (
+        quick.winning_size(found)
+        == "accel cupy is faster than accel numpy from 10000 x 784 float32 on."
+    )

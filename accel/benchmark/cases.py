@@ -1,7 +1,8 @@
-"""The cases: one forward and backward pass, and one full fit, on data of a stated shape."""
+"""The cases: one pass, one full fit, one prediction, on data of a stated shape."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import numpy as np
 
 Array = Any
+PIXEL_SCALE = 1 / 255
+# Largest error of a pass that still counts as the same computation, relative to float64.
+LARGEST_ERROR = {"float64": 1e-10, "float32": 1e-4, "float16": 1e-4, "uint8": 1e-4}
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class PassCase:
     n_samples, n_features, n_outputs : int
         Shape; one output is the logistic loss, more the softmax.
     dtype : str
-        Of X: "float64", "float32".
+        Of X: "float64", "float32", "float16", or "uint8" for pixels 0 to 255 used as 0 to 1.
     """
 
     n_samples: int
@@ -30,7 +34,7 @@ class PassCase:
 
     def __str__(self) -> str:
         outputs = f" x {self.n_outputs}" if self.n_outputs > 1 else ""
-        return f"pass {self.n_samples} x {self.n_features}{outputs} {self.dtype}"
+        return f"{self.n_samples} x {self.n_features}{outputs} {self.dtype}"
 
     @property
     def n_bytes(self) -> int:
@@ -42,17 +46,26 @@ class PassCase:
         """Floating point operations of the two products."""
         return 4 * self.n_samples * self.n_features * self.n_outputs
 
+    @property
+    def input_scale(self) -> float:
+        """Factor of X."""
+        return PIXEL_SCALE if self.dtype == "uint8" else 1.0
+
     @cached_property
     def arrays(self) -> tuple[Array, Array, Array]:
         """X, label indices, params; the same at every call on every machine."""
         rng = np.random.default_rng(0)
-        X = rng.random((self.n_samples, self.n_features), dtype=np.float32).astype(
-            self.dtype, copy=False
+        shape = (self.n_samples, self.n_features)
+        X = (
+            rng.integers(0, 256, shape, dtype=np.uint8)
+            if self.dtype == "uint8"
+            else rng.random(shape, dtype=np.float32).astype(self.dtype, copy=False)
         )
         labels = rng.integers(0, max(2, self.n_outputs), self.n_samples)
         n_params = (self.n_features + 1) * self.n_outputs
         params = rng.normal(size=n_params) / self.n_features**0.5
-        return X, labels, params.astype(self.dtype)
+        real = "float64" if self.dtype == "float64" else "float32"
+        return X, labels, params.astype(real)
 
     @cached_property
     def reference(self) -> tuple[float, Array]:
@@ -62,7 +75,7 @@ class PassCase:
         b = params[-self.n_outputs :].astype(float)
         value, gradient = 0.0, np.zeros((self.n_features + 1, self.n_outputs))
         for start in range(0, len(X), 4096):
-            block = X[start : start + 4096].astype(np.float64)
+            block = X[start : start + 4096].astype(np.float64) * self.input_scale
             y = labels[start : start + 4096]
             z = block @ W + b
             if self.n_outputs == 1:
@@ -80,7 +93,7 @@ class PassCase:
     def error(self, result: tuple[Array, Array]) -> float:
         """Largest error of value and gradient, relative to the largest component of each."""
         value, gradient = self.reference
-        wrong = float(np.abs(np.asarray(result[1], dtype=np.float64) - gradient).max())
+        wrong = float(np.abs(np.asarray(result[1], dtype=np.float64).ravel() - gradient).max())
         return max(
             abs(float(result[0]) - value) / abs(value), wrong / float(np.abs(gradient).max())
         )
@@ -88,51 +101,133 @@ class PassCase:
 
 @dataclass(frozen=True)
 class FitCase:
-    """A full fit of logistic regression to a stated max|gradient|.
+    """A full fit of logistic regression to a stated objective.
 
     Parameters
     ----------
     name : str
         Of the data.
-    X : ndarray (n_samples, n_features)
-        Rows.
-    y : ndarray (n_samples,)
-        Labels 0..n_classes-1.
+    load : callable
+        () -> X, y with labels 0..n_classes-1.
+    minimum : float
+        The objective at the optimum, in float64; a test finds it again with scikit-learn.
     C : float
         Inverse strength of the penalty.
     tol : float
         The max|gradient| asked for.
-    minimum : float
-        The objective at the optimum, found in float64 to max|gradient| 1e-9.
+    gap : float
+        Relative distance to the minimum beyond which a fit does not count.
     """
 
     name: str
-    X: Array
-    y: Array
-    C: float
-    tol: float
+    load: Callable[[], tuple[Array, Array]]
     minimum: float
+    C: float = 1.0
+    tol: float = 1e-4
+    gap: float = 1e-2
 
     def __str__(self) -> str:
-        return f"fit {self.name}"
+        return self.name
+
+    @cached_property
+    def data(self) -> tuple[Array, Array]:
+        """X and y."""
+        return self.load()
 
     def objective(self, coef: Array, intercept: Array) -> float:
         """Scikit-learn's objective of these coefficients, in float64 NumPy."""
-        z = self.X @ np.asarray(coef, dtype=np.float64).T + intercept
+        X, y = self.data
+        z = X @ np.asarray(coef, dtype=np.float64).T + intercept
         z = np.hstack([np.zeros_like(z), z]) if z.shape[1] == 1 else z
         z = z - z.max(axis=1, keepdims=True)
-        loss = np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(z)), self.y]
+        loss = np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(z)), y]
         penalty = np.sum(np.square(coef, dtype=np.float64)) / (2 * self.C * len(z))
         return float(loss.mean() + penalty)
 
+    def gap_of(self, coef: Array, intercept: Array) -> float:
+        """How far above the minimum, as a fraction of it."""
+        return self.objective(coef, intercept) / self.minimum - 1
 
-def digits_fit() -> FitCase:
-    """The bundled digits, pixels 0 to 1, ten classes."""
+
+@dataclass(frozen=True)
+class LessonCase:
+    """The lesson's fit: full-batch gradient descent on 348 images of 64 x 64, two classes.
+
+    Parameters
+    ----------
+    n_iter : int
+        Updates.
+    learning_rate : float
+        Step.
+    """
+
+    n_iter: int = 200
+    learning_rate: float = 0.009
+
+    def __str__(self) -> str:
+        return f"lesson 348 x 4096, {self.n_iter} updates"
+
+    @cached_property
+    def data(self) -> tuple[Array, Array]:
+        """Grey images in float32, as the lesson's files hold them: smooth shapes, two kinds."""
+        rng = np.random.default_rng(0)
+        y = rng.integers(0, 2, 348)
+        grid = np.linspace(-1, 1, 64)
+        centre = rng.normal(0, 0.2, (348, 2)) + 0.3 * (2 * y[:, None] - 1)
+        distance = (grid[:, None] - centre[:, :1, None]) ** 2 + (grid - centre[:, 1:, None]) ** 2
+        X = 0.9 - 0.6 * np.exp(-4 * distance) + 0.05 * rng.random((348, 64, 64))
+        return X.reshape(348, -1).astype(np.float32), y
+
+
+def _digits() -> tuple[Array, Array]:
     from sklearn.datasets import load_digits
 
     X, y = load_digits(return_X_y=True)
-    return FitCase("digits/16", X / 16, y, C=1.0, tol=1e-4, minimum=DIGITS_MINIMUM)
+    return X / 16, y
 
 
-# LogisticRegression(tol=1e-9) in float64; checked by a test against scikit-learn's newton-cg.
-DIGITS_MINIMUM = 0.1995264038586
+def _iris() -> tuple[Array, Array]:
+    from sklearn.datasets import load_iris
+
+    X, y = load_iris(return_X_y=True)
+    return X, y
+
+
+def _wide() -> tuple[Array, Array]:
+    X, y = LessonCase().data
+    return X.astype(np.float64), y
+
+
+def _tall() -> tuple[Array, Array]:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200_000, 50))
+    z = X @ rng.normal(size=50) / 4
+    return X, (rng.random(len(z)) < 1 / (1 + np.exp(-z))).astype(np.int64)
+
+
+FITS = (
+    FitCase("iris 150 x 4", _iris, 0.1925754440237),
+    FitCase("digits 1797 x 64, 10 classes", _digits, 0.1995264038586),
+    FitCase("images 348 x 4096", _wide, 0.0314330965215),
+    FitCase("tall 200000 x 50", _tall, 0.4692910182086),
+)
+QUICK_PASSES = (
+    PassCase(1, 1, dtype="float64"),  # the overhead of Python's calls and nothing else
+    PassCase(348, 4096, dtype="float64"),
+    PassCase(2062, 4096, 10),
+    PassCase(200_000, 784),
+    PassCase(200_000, 784, dtype="uint8"),
+    PassCase(100_000, 784, 10),
+    PassCase(2_000_000, 100),
+)
+FULL_PASSES = (
+    *QUICK_PASSES,
+    PassCase(348, 4096),
+    PassCase(50_000, 4096),
+    PassCase(200_000, 784, 10),
+    PassCase(200_000, 784, dtype="float64"),
+    PassCase(200_000, 784, dtype="float16"),
+    PassCase(2_000_000, 100, dtype="uint8"),
+    PassCase(50_000, 4096, dtype="uint8"),
+    *(PassCase(n, 784) for n in (100, 1_000, 10_000)),
+)

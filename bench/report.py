@@ -1,0 +1,240 @@
+"""One Markdown page of a run: tables, a roofline, speed against size, distance against time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from accel.files import write_atomically
+from accel.plots import lines
+
+RESULTS = Path(__file__).parent / "results"
+MARKS = ("<!-- bench -->", "<!-- /bench -->")
+Run = dict[str, Any]
+
+
+def load(path: Path) -> Run:
+    """The JSON of a run; ValueError says what is wrong with the file."""
+    try:
+        run = json.loads(path.read_text())
+        if not run["rows"] or "commit" not in run["machine"]:
+            raise ValueError("no rows")
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not the JSON of a run: write one with --record.") from error
+    return run
+
+
+def newest() -> Path:
+    """The newest run in bench/results/, by the date inside."""
+    runs = list(RESULTS.glob("*.json"))
+    if not runs:
+        raise ValueError(f"{RESULTS} holds no run: pytest bench --quick --record NAME writes one.")
+    return max(runs, key=lambda path: json.loads(path.read_text()).get("date", ""))
+
+
+def report(run: Run, out: Path) -> Path:
+    """Write report.md and its pictures; returns the page."""
+    out.mkdir(parents=True, exist_ok=True)
+    of = {kind: [row for row in run["rows"] if row["kind"] == kind] for kind in
+          ("ceiling", "pass", "fit", "lesson", "predict", "memory")}  # fmt: skip
+    parts = ["# Benchmarks", "", machine_line(run), "", "## Ceilings", "", _ceilings(of["ceiling"])]
+    parts += ["", "## One pass, forward and backward", "", pass_table(of["pass"], of["ceiling"])]
+    if of["pass"]:
+        roofline(out / "roofline.svg", of["pass"], of["ceiling"])
+        parts += ["", "![Roofline](roofline.svg)"]
+    sizes = _sizes(of["pass"])
+    if any(len(points) > 1 for points in sizes.values()):
+        lines(out / "sizes.svg", sizes, "One pass, 784 columns, float32", "rows", "milliseconds")
+        parts += ["", "![Speed against size](sizes.svg)", "", _winner(sizes)]
+    parts += ["", "## Full fits", "", _fits(of["fit"])]
+    if of["fit"]:
+        gaps(out / "gaps.svg", of["fit"])
+        parts += ["", "![Distance to the minimum against time](gaps.svg)"]
+    parts += ["", "## The lesson", "", _checked(of["lesson"], "last cost off by")]
+    parts += ["", "## Memory of a fit beyond X", "", _memory(of["memory"])]
+    parts += ["", "## Prediction", "", _checked(of["predict"], "labels that differ"), ""]
+    page = out / "report.md"
+    write_atomically(page, lambda file: file.write("\n".join(parts).encode()))
+    return page
+
+
+def machine_line(run: Run) -> str:
+    """On what, with which libraries, when."""
+    machine = run["machine"]
+    devices = "; ".join(b["device"] for b in machine["backends"] if b["usable"])
+    absent = [b["name"] for b in machine["backends"] if not b["usable"]]
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    missing = f" Not usable there: {', '.join(absent)}." if absent else ""
+    return f"Measured {run['date']} on {devices}, commit {machine['commit']}: {packages}.{missing}"
+
+
+def pass_table(passes: list[dict], ceilings: list[dict]) -> str:
+    """Time, rate, percent of the read bandwidth, times two-pass NumPy, error."""
+    text = [
+        "| case | contender | median | IQR | cold | GB/s | of ceiling | GFLOP/s "
+        "| x two-pass NumPy | error | |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in passes:
+        base = _median(passes, row["case"], "two-pass NumPy")
+        ratio = f"{base / row['median_s']:.2f}" if base else ""
+        ceiling = _ceiling(ceilings, "read bandwidth", row["contender"])
+        share = f"{row['gigabytes_per_s'] / ceiling:.0%}" if ceiling else ""
+        text.append(
+            f"| {row['case']} | {row['contender']} | {_ms(row['median_s'])} | {_ms(row['iqr_s'])} "
+            f"| {_ms(row['cold_s'])} | {row['gigabytes_per_s']:.1f} | {share} "
+            f"| {row['gigaflops']:.0f} | {ratio} | {row['error']:.0e} | {_valid(row)} |"
+        )
+    return "\n".join(text)
+
+
+def readme_table(run: Run, readme: Path) -> None:
+    """Replace the table between the marks of the README by this run's."""
+    wanted = ("accel numpy", "accel cupy", "two-pass NumPy", "scikit-learn", "PyTorch")
+    passes = [row for row in run["rows"] if row["kind"] == "pass" and row["valid"]]
+    cases = list(dict.fromkeys(row["case"] for row in passes))[1:]  # not the empty one
+    names = [name for name in wanted if any(row["contender"] == name for row in passes)]
+    text = ["| one pass | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for case in cases:
+        times = [_median(passes, case, name) for name in names]
+        cells = [f"{1e3 * seconds:.3g} ms" if seconds else "" for seconds in times]
+        text.append(f"| {case} | " + " | ".join(cells) + " |")
+    lesson = {row["contender"]: row["median_s"] for row in run["rows"] if row["kind"] == "lesson"}
+    if {"accel numpy", "as printed"} <= set(lesson):
+        text += ["", f"The lesson's 200 updates: {1e3 * lesson['accel numpy']:.3g} ms; the loop as "
+                 f"lessons print it: {1e3 * lesson['as printed']:.3g} ms."]  # fmt: skip
+    before, _, rest = readme.read_text().partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    body = "\n".join([MARKS[0], *text, "", machine_line(run), MARKS[1]])
+    write_atomically(readme, lambda file: file.write((before + body + after).encode()))
+
+
+def roofline(path: Path, passes: list[dict], ceilings: list[dict]) -> None:
+    """GFLOP/s against operations per byte, under the machine's two ceilings."""
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    for device in sorted({row["contender"] for row in ceilings}):
+        read = _ceiling(ceilings, "read bandwidth", f"accel {device}")
+        matrix = _ceiling(ceilings, "matrix rate", f"accel {device}")
+        if read and matrix:
+            x = [0.1, matrix / read, 100]
+            axes.plot(x, [min(matrix, read * value) for value in x], "k-", lw=1)
+            axes.annotate(f"{device}: {read:.0f} GB/s, {matrix:.0f} GFLOP/s", (0.11, read * 0.13))
+    for place, name in enumerate(dict.fromkeys(row["contender"] for row in passes)):
+        points = [
+            (row["gigaflops"] / row["gigabytes_per_s"], row["gigaflops"])
+            for row in passes
+            if row["contender"] == name
+        ]
+        axes.plot(*zip(*points, strict=True), "osD^vP*X"[place % 8], label=name)
+    axes.set(
+        xscale="log", yscale="log", xlabel="operations per byte of X", ylabel="GFLOP/s",
+        title="Roofline: one pass",
+    )  # fmt: skip
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    _write(figure, path)
+
+
+def gaps(path: Path, fits: list[dict]) -> None:
+    """Distance to the minimum against seconds, a panel for each case."""
+    cases = list(dict.fromkeys(row["case"] for row in fits))
+    figure = Figure(figsize=(8, 3 * ((len(cases) + 1) // 2)), layout="constrained")
+    panels = figure.subplots((len(cases) + 1) // 2, 2, squeeze=False).ravel()
+    names = list(dict.fromkeys(row["contender"] for row in fits))
+    for axes, case in zip(panels, cases, strict=False):
+        for row in fits:
+            if row["case"] == case:
+                place = names.index(row["contender"])
+                axes.plot(
+                    row["median_s"], max(row["gap"], 1e-12), "osD^vP*X"[place % 8],
+                    color=f"C{place}", label=row["contender"],
+                )  # fmt: skip
+        axes.set(xscale="log", yscale="log", xlabel="seconds", ylabel="relative gap", title=case)
+        axes.grid(alpha=0.3)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    _write(figure, path)
+
+
+def _ceilings(rows: list[dict]) -> str:
+    text = ["| ceiling | device | rate |", "|---|---|---|"]
+    text += [f"| {r['case']} | {r['contender']} | {r['rate']:.1f} {r['unit']} |" for r in rows]
+    return "\n".join(text)
+
+
+def _fits(rows: list[dict]) -> str:
+    text = [
+        "| case | contender | median | cold | iterations | gap to the minimum | |",
+        "|---" * 7 + "|",
+    ]
+    text += [
+        f"| {r['case']} | {r['contender']} | {_ms(r['median_s'])} | {_ms(r['cold_s'])} "
+        f"| {r['iterations']} | {r['gap']:.1e} | {_valid(r)} |"
+        for r in rows
+    ]
+    return "\n".join(text)
+
+
+def _checked(rows: list[dict], what: str) -> str:
+    text = [f"| case | contender | median | IQR | {what} | |", "|---" * 6 + "|"]
+    text += [
+        f"| {r['case']} | {r['contender']} | {_ms(r['median_s'])} | {_ms(r['iqr_s'])} "
+        f"| {r['error']:.0e} | {_valid(r)} |"
+        for r in rows
+    ]
+    return "\n".join(text)
+
+
+def _memory(rows: list[dict]) -> str:
+    text = ["| fit | X | peak beyond X | |", "|---" * 4 + "|"]
+    text += [
+        f"| {r['case']} | {r['X_bytes'] / 2**20:.0f} MiB | {r['peak_bytes'] / 2**20:.1f} MiB "
+        f"| {_valid(r)} |"
+        for r in rows
+    ]
+    return "\n".join(text)
+
+
+def _sizes(passes: list[dict]) -> dict[str, list[tuple[float, float]]]:
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in passes:
+        if row["shape"][1:] == [784, 1] and row["dtype"] == "float32":
+            point = (row["shape"][0], 1e3 * row["median_s"])
+            series.setdefault(row["contender"], []).append(point)
+    return series
+
+
+def _winner(sizes: dict[str, list[tuple[float, float]]]) -> str:
+    gpu, cpu = dict(sizes.get("accel cupy", [])), dict(sizes.get("accel numpy", []))
+    if not gpu:
+        return "No GPU was usable in this run, so it has no size at which one starts to win."
+    wins = [n for n in sorted(cpu) if n in gpu and gpu[n] < cpu[n]]
+    return f"The GPU wins from {wins[0]:,.0f} rows on." if wins else "The GPU wins at no size here."
+
+
+def _median(rows: list[dict], case: str, contender: str) -> float | None:
+    found = [r["median_s"] for r in rows if r["case"] == case and r["contender"] == contender]
+    return found[0] if found else None
+
+
+def _ceiling(rows: list[dict], name: str, contender: str) -> float | None:
+    """The ceiling of the device that a contender runs on."""
+    device = "cupy" if "cupy" in contender.lower() or "cuda" in contender else "numpy"
+    found = [row["rate"] for row in rows if row["case"] == name and row["contender"] == device]
+    return found[0] if found else None
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms"
+
+
+def _valid(row: dict) -> str:
+    return "" if row["valid"] else "INVALID"
+
+
+def _write(figure: Figure, path: Path) -> None:
+    write_atomically(path, lambda file: figure.savefig(file, format="svg"))

@@ -1,0 +1,139 @@
+"""Ceilings, passes, fits, the lesson, predictions: all in one run, all on all cores."""
+
+from __future__ import annotations
+
+import tracemalloc
+import warnings
+from functools import cache
+
+import numpy as np
+import pytest
+
+from accel import LogisticRegression
+from accel.backends import BackendUnavailable, get_backend
+from accel.benchmark import rows
+from accel.benchmark.cases import FITS, FULL_PASSES, QUICK_PASSES, LessonCase
+from accel.benchmark.ceilings import CEILINGS, ONLY_DEVICES
+from accel.benchmark.contenders import (
+    COMPILED_PASSES,
+    FIT_CONTENDERS,
+    LESSONS,
+    PASSES,
+    PREDICTIONS,
+    Absent,
+)
+from bench.conftest import ROWS
+
+full = pytest.mark.full
+LESSON = LessonCase()
+
+
+def passes():
+    for case in FULL_PASSES:
+        for contender in PASSES:
+            marks = () if case in QUICK_PASSES else (full,)
+            yield pytest.param(case, contender, id=f"{case}-{contender}", marks=marks)
+        for contender in COMPILED_PASSES:
+            yield pytest.param(case, contender, id=f"{case}-{contender}", marks=(full,))
+
+
+def fits():
+    for case in FITS:
+        for contender in FIT_CONTENDERS:
+            yield pytest.param(case, contender, id=f"{case}-{contender}")
+
+
+def _forget(case):
+    """Large arrays live for one case only."""
+    for name in ("arrays", "reference"):
+        vars(case).pop(name, None)
+
+
+@pytest.mark.parametrize("backend_name", ["numpy", "cupy"])
+@pytest.mark.parametrize("name", CEILINGS)
+def test_ceiling(row, name, backend_name):
+    if backend_name == "numpy" and name in ONLY_DEVICES:
+        pytest.skip("nothing is transferred to the CPU")
+
+    def prepare():
+        try:
+            return CEILINGS[name][0](get_backend(backend_name))
+        except BackendUnavailable as error:
+            raise Absent(str(error)) from error
+
+    row(prepare, lambda result, cold_s, samples: rows.ceiling_row(name, backend_name, samples))
+
+
+@pytest.mark.parametrize(("case", "contender"), list(passes()))
+def test_pass(row, case, contender):
+    for other in FULL_PASSES:
+        if other != case:
+            _forget(other)
+    made = row(
+        lambda: {**PASSES, **COMPILED_PASSES}[contender](case),
+        lambda result, cold_s, samples: rows.pass_row(case, contender, result, cold_s, samples),
+    )
+    assert made["valid"] or not contender.startswith("accel")
+
+
+@pytest.mark.parametrize(("case", "contender"), list(fits()))
+def test_fit(row, case, contender):
+    made = row(
+        lambda: FIT_CONTENDERS[contender](case),
+        lambda result, cold_s, samples: rows.fit_row(case, contender, result, cold_s, samples),
+    )
+    assert made["valid"] or not contender.startswith("accel")
+
+
+@pytest.mark.parametrize("case", QUICK_PASSES[3:6], ids=str)
+def test_memory(request, case):
+    """NumPy's allocations while a fit runs, X itself not counted."""
+    X, y, _ = case.arrays
+    model = LogisticRegression(max_iter=2, backend="numpy", input_scale=case.input_scale)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, y)  # numba's compilation is not memory of a fit
+        tracemalloc.start()
+        model.fit(X, y)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    made = rows.memory_row(str(case), X.nbytes, peak_bytes)
+    request.config.stash[ROWS].append(made)
+    assert made["valid"]
+
+
+@cache
+def last_cost():
+    return LESSONS["as printed"](LESSON)()
+
+
+@pytest.mark.parametrize("contender", LESSONS)
+def test_lesson(row, contender):
+    made = row(
+        lambda: LESSONS[contender](LESSON),
+        lambda result, cold_s, samples: rows.lesson_row(
+            LESSON, contender, result, last_cost(), cold_s, samples
+        ),
+    )
+    assert made["valid"]
+
+
+@pytest.mark.parametrize("case", QUICK_PASSES[3:5], ids=str)
+@pytest.mark.parametrize("contender", PREDICTIONS)
+def test_predict(row, case, contender):
+    X, _, params = case.arrays
+    W = params[:-1].astype(np.float64)
+
+    def wanted():
+        z = np.concatenate(
+            [X[i : i + 4096] @ (W * case.input_scale) for i in range(0, len(X), 4096)]
+        )
+        return (z + params[-1] > 0).astype(np.int64)
+
+    made = row(
+        lambda: PREDICTIONS[contender](case),
+        lambda result, cold_s, samples: rows.predict_row(
+            case, contender, result, wanted(), cold_s, samples
+        ),
+    )
+    assert made["valid"]
