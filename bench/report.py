@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from accel.files import write_atomically
 from accel.plots import lines
@@ -122,7 +123,8 @@ def roofline(path: Path, passes: list[dict], ceilings: list[dict]) -> None:
         if read and matrix:
             x = [0.1, matrix / read, 100]
             axes.plot(x, [min(matrix, read * value) for value in x], "k-", lw=1)
-            axes.annotate(f"{device}: {read:.0f} GB/s, {matrix:.0f} GFLOP/s", (0.11, read * 0.13))
+            axes.annotate(f"{device}: {read:.0f} GB/s, {matrix:.0f} GFLOP/s", (x[1], matrix * 1.1))
+    passes = [row for row in passes if row["shape"] != [1, 1, 1]]  # overhead, no work
     for place, name in enumerate(dict.fromkeys(row["contender"] for row in passes)):
         points = [
             (row["gigaflops"] / row["gigabytes_per_s"], row["gigaflops"])
@@ -154,6 +156,9 @@ def gaps(path: Path, fits: list[dict]) -> None:
                     color=f"C{place}", label=row["contender"],
                 )  # fmt: skip
         axes.set(xscale="log", yscale="log", xlabel="seconds", ylabel="relative gap", title=case)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.margins(0.2)
         axes.grid(alpha=0.3)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)

@@ -81,7 +81,11 @@ def fake_cupy(*, count=1, count_error=None, driver=12080, empty=None, kernel=Non
         getDeviceCount=device_count,
         driverGetVersion=lambda: driver,
         runtimeGetVersion=lambda: 12090,
-        getDeviceProperties=lambda index: {"name": b"Fake GPU", "totalGlobalMem": 2**33},
+        getDeviceProperties=lambda index: {
+            "name": b"Fake GPU",
+            "totalGlobalMem": 2**33,
+            "l2CacheSize": 50 << 20,
+        },
     )
     return SimpleNamespace(
         __version__="14.0",

@@ -16,9 +16,11 @@ from accel.backends.base import BackendReport, BackendUnavailable, first_line, r
 from accel.backends.interchange import to_host
 from accel.backends.kernels import cuda
 
-# Large enough that a product fills the GPU and launches cost nothing, small enough that the
-# residuals and hidden activations of a block stay a small share of the memory.
-BLOCK_BYTES = 256 << 20
+# A block takes half of the GPU's L2 cache, so that its second product finds it there; where the
+# driver does not tell the size of the cache, this much. TF32 stays off (CuPy's default) unless the
+# environment variable CUPY_TF32=1 asks for it.
+L2_SHARE = 0.5
+UNKNOWN_L2_BYTES = 8 << 20
 
 # The kernels have not yet run on a GPU: they become the default with the first recorded run in
 # bench/results/ that shows them right and faster.
@@ -39,6 +41,7 @@ class CupyBackend:
     cupy: Any
     xp: Any
     device: Any
+    block_bytes: int = int(L2_SHARE * UNKNOWN_L2_BYTES)
     fallback: str = ""
 
     def asarray(self, array: Any, dtype: Any = None) -> Any:
@@ -73,7 +76,7 @@ class CupyBackend:
         self, function: Callable[[slice], Any], n_rows: int, row_bytes: int
     ) -> Iterator[Any]:
         """One block after the other on one stream."""
-        yield from map(function, row_blocks(n_rows, row_bytes, BLOCK_BYTES))
+        yield from map(function, row_blocks(n_rows, row_bytes, self.block_bytes))
 
     def linear_pass(self, loss: str, X: Any, n_outputs: int) -> Callable[..., Any] | None:
         """The fused CUDA kernel where `KERNELS_VARIABLE` asks for it; else row blocks."""
@@ -174,7 +177,8 @@ def probe(index: int, import_module: Callable[[str], Any]) -> CupyBackend:
     device = cupy.cuda.Device(index)
     with device:
         _prove(cupy, name)
-    return CupyBackend(name=name, cupy=cupy, xp=xp, device=device)
+    l2_bytes = cupy.cuda.runtime.getDeviceProperties(index).get("l2CacheSize") or UNKNOWN_L2_BYTES
+    return CupyBackend(name, cupy, xp, device, block_bytes=int(L2_SHARE * l2_bytes))
 
 
 def _device_count(cupy: Any, name: str) -> int:
