@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from accel.backends import Backend, backend_for
 from accel.backends.interchange import device_of
-from accel.conditioning import row_space
+from accel.conditioning import conditioned
 from accel.estimators.checks import (
     Targets,
     arithmetic_dtype,
@@ -185,11 +185,10 @@ class LogisticRegression(LinearClassifier):
         with backend.context():
             objective = self._objective(backend.asarray(X), targets, backend)
             start = self._start(objective, coef_init, intercept_init)
-            reduced = row_space(objective, start, solver.expected_passes(max_iter))
-            problem = reduced or objective
+            problem, start = conditioned(objective, start, solver, max_iter)
             solution = minimize(
                 problem,
-                start if reduced is None else reduced.start,
+                start,
                 solver,
                 tol=tol,
                 max_iter=max_iter,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from accel.solvers.loop import State, evaluate
 
@@ -23,6 +23,7 @@ class GradientDescent:
     """
 
     learning_rate: float
+    may_centre: ClassVar[bool] = False  # its iterates are the lesson, not only their limit
 
     def expected_passes(self, max_iter: int) -> int:
         """It rarely stops early."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from accel.solvers.line_search import Point, wolfe_search
 from accel.solvers.loop import State, evaluate
@@ -38,6 +38,7 @@ class LBFGS:
     """
 
     n_pairs: int = 10
+    may_centre: ClassVar[bool] = True
 
     def expected_passes(self, max_iter: int) -> int:
         """Between 30 and 100 on most data."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from math import isfinite
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -115,6 +115,8 @@ class Solution:
 
 class Solver(Protocol):
     """An algorithm as a first state and a step, made of gradients and inner products only."""
+
+    may_centre: ClassVar[bool]  # whether its iterates may change with the coordinates
 
     def expected_passes(self, max_iter: int) -> int:
         """Evaluations of the objective a fit may take: what a change of variables can save on."""
