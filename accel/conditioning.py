@@ -21,8 +21,9 @@ Array = Any
 # matrix products: bytes read in the time of one floating point operation. 20 GB/s against 40
 # GFLOP/s on the CPU it was measured on; GPUs have less, which makes the choice more cautious.
 BYTES_PER_FLOP = 0.5
-# Smallest ratio of the pivots of the Cholesky factor. Q loses orthogonality with the square of the
-# condition number: here to 1e-10 at worst in float64.
+# Smallest pivot of the Cholesky factor against its largest row. Q loses orthogonality with the
+# square of the condition number, of which this is a cheap estimate, not a bound; the certificate is
+# taken on X itself, so a poor Q costs iterations and never truth.
 SMALLEST_PIVOT = 1e-3
 COLUMN_BLOCK_BYTES = 8 << 20
 
@@ -72,12 +73,16 @@ class RowSpace:
     def error(self, gradient: Array) -> Array:
         """A lower bound of max|gradient|, |g|_2 / sqrt(d): the exact one costs a pass."""
         xp = self.backend.xp
-        return xp.sqrt(gradient @ gradient / self.full.network.n_params)
+        wide = xp.astype(gradient, xp.float64)  # the square of a large float32 overflows
+        return xp.sqrt(wide @ wide / self.full.network.n_params)
 
-    def certify(self, gradient: Array) -> Array:
-        """The user's max|gradient|: g_W = Q g_V."""
-        xp = self.backend.xp
-        return xp.max(xp.abs(self._lift(gradient, xp.zeros_like(gradient))))
+    def certify(self, params: Array, gradient: Array) -> Array:  # noqa: ARG002
+        """The user's max|gradient|, by one pass over X itself at the expanded params.
+
+        Q g_V would be cheaper, but L is X rounded: in float32 that shows in the certificate.
+        """
+        _, exact = self.full.value_and_grad(self.expand(params))
+        return self.full.error(exact)
 
     def expand(self, params: Array) -> Array:
         """The user's coordinates: W = W_0 + Q (V - V_0)."""
@@ -193,9 +198,9 @@ class Centred:
         """max|gradient| of problem, or its lower bound."""
         return self.problem.error(self._tilt(gradient, 1.0))
 
-    def certify(self, gradient: Array) -> Array:
+    def certify(self, params: Array, gradient: Array) -> Array:
         """The user's max|gradient|."""
-        return self.problem.certify(self._tilt(gradient, 1.0))
+        return self.problem.certify(self._shift(params, -1.0), self._tilt(gradient, 1.0))
 
     def expand(self, params: Array) -> Array:
         """The user's coordinates."""
@@ -257,7 +262,8 @@ def conditioned(
     """
     problem: Any = objective
     linear = objective
-    reduced = row_space(objective, start, solver.expected_passes(max_iter))
+    with np.errstate(all="ignore"):  # a Gram matrix that overflows is refused by its pivots
+        reduced = row_space(objective, start, solver.expected_passes(max_iter))
     if reduced is not None:
         problem, linear, start = reduced, reduced.reduced, reduced.start
     if solver.may_centre and linear.network.bias and not linear.network.hidden:

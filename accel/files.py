@@ -153,6 +153,7 @@ def save_model(
         "objective": model.objective_,
         "gradient_norm": model.gradient_norm_,
         "n_iter": int(model.n_iter_[0]),
+        "input_scale": model.input_scale_,
         "backend": asdict(model.backend_),
     }
     arrays = {
@@ -224,6 +225,7 @@ def _rebuild(
         model.feature_names_in_ = np.array(header["feature_names"], dtype=object)
     model.n_iter_ = np.array([header["n_iter"]], dtype=np.int32)
     model.objective_ = header["objective"]
+    model.input_scale_ = float(header["input_scale"])
     model.gradient_norm_ = header["gradient_norm"]
     model.status_ = Status[header["status"]]
     model.backend_ = BackendReport(**header["backend"])

@@ -102,8 +102,8 @@ class Objective:
         """max|gradient|, 0-d, on the device: what the tolerance is compared with."""
         return self.backend.xp.max(self.backend.xp.abs(gradient))
 
-    def certify(self, gradient: Array) -> Array:
-        """max|gradient| in the user's coordinates; these are."""
+    def certify(self, params: Array, gradient: Array) -> Array:  # noqa: ARG002
+        """max|gradient| in the user's coordinates, exactly; these are, and `error` is exact."""
         return self.error(gradient)
 
     def expand(self, params: Array) -> Array:

@@ -34,12 +34,21 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> str:
             moved.append((change, was, row))
         else:
             still += 1
+    broken = [
+        row for row in after["rows"]
+        if not row.get("valid", True) and old.get(_key(row), {}).get("valid", True)
+    ]  # fmt: skip
+    gone = old.keys() - {_key(row) for row in after["rows"]}
+    new = {_key(row) for row in after["rows"]} - old.keys()
     lines = [
         f"{before['machine']['commit'] or 'before'} -> {after['machine']['commit'] or 'after'}: "
         f"{len(moved)} rows moved beyond noise, {still} did not."
     ]
     if before["machine"]["platform"] != after["machine"]["platform"]:
         lines.append("The machines differ: compare ratios within a run instead.")
+    lines += [f"INVALID now: {row['case']}, {row['contender']}." for row in broken]
+    if gone or new:
+        lines.append(f"In one run only: {len(gone)} rows before, {len(new)} rows after.")
     if moved:
         lines += ["", "| case | contender | before | after | change |", "|---|---|---|---|---|"]
     for change, was, row in sorted(moved, key=lambda entry: entry[0]):

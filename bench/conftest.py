@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(config, items):
 def row(request, benchmark):
     """Measure a contender on pytest-benchmark and keep its row.
 
-    row(prepare, build, budget_s): prepare() gives the call, build(result, cold_s, samples) the row.
+    row(prepare, build): prepare() gives the call, build(result, cold_s, samples) the row.
     """
 
     def measure(prepare, build):

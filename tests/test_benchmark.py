@@ -177,6 +177,12 @@ def test_compare_tells_change_from_noise(run):
     text = compare(run, after)
     assert "2 rows moved" in text
     assert text.count("+100%") == 2
+    for row in after["rows"]:
+        row["valid"] = False
+    after["rows"] = [row for row in after["rows"] if row["kind"] != "fit"]
+    text = compare(run, after)
+    assert text.count("INVALID now") >= 6
+    assert "1 rows before, 0 rows after" in text
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):

@@ -37,7 +37,9 @@ def test_value_gradient_and_certificate_are_those_of_the_full_problem(
     full_value, full_gradient = full.value_and_grad(reduced.expand(params))
     assert_close(backend, value, backend.to_numpy(full_value), kind="elementwise", scale=10)
     exact = float(np.abs(backend.to_numpy(full_gradient)).max())
-    assert float(backend.to_numpy(reduced.certify(gradient))) == pytest.approx(exact, rel=1e-9)
+    assert float(backend.to_numpy(reduced.certify(params, gradient))) == pytest.approx(
+        exact, rel=1e-9
+    )
     assert float(backend.to_numpy(reduced.error(gradient))) <= exact * (1 + 1e-12)
     assert_close(backend, reduced.expand(reduced.start), backend.to_numpy(start))
 
@@ -74,6 +76,32 @@ def test_tolerance_is_in_the_users_coordinates(rng, monkeypatch):
     assert model.gradient_norm_ == pytest.approx(np.abs(gradient).max(), rel=1e-4)
 
 
+@pytest.mark.parametrize("offset", [100, 600])
+def test_the_certificate_is_of_X_itself_in_float32(rng, monkeypatch, offset):
+    monkeypatch.setattr(conditioning, "BYTES_PER_FLOP", 1e-9)
+    X = (rng.normal(size=(60, 400)) + offset).astype(np.float32)
+    labels = np.arange(60) % 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression(tol=3e-5).fit(X, labels)
+    W, b = model.coef_[0].astype(float), float(model.intercept_[0])
+    residual = (1 / (1 + np.exp(-(X.astype(float) @ W + b))) - labels) / 60
+    gradient = np.r_[X.T.astype(float) @ residual + W / 60, residual.sum()]
+    rounding = float(30 * offset * np.finfo(np.float32).eps)
+    assert model.gradient_norm_ == pytest.approx(np.abs(gradient).max(), abs=rounding)
+    assert (model.status_.name == "CONVERGED") == (model.gradient_norm_ <= 3e-5)
+
+
+@pytest.mark.parametrize(("magnitude", "dtype"), [(1e20, "float32"), (1e170, "float64")])
+def test_overflow_in_the_reduction_is_no_warning_and_no_failure(rng, magnitude, dtype):
+    X = (rng.normal(size=(20, 4000)) * magnitude).astype(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression().fit(X, np.arange(20) % 2)
+    assert np.isfinite(model.coef_).all()
+    assert model.objective_ <= np.log(2) * (1 + 1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_storage_dtypes(rng, monkeypatch, dtype):
     X, labels = wide(rng)
@@ -104,7 +132,9 @@ def test_centring_is_exact_for_any_mean(backend, rng, n_classes, reduce):
     full_value, full_gradient = objective.value_and_grad(centred.expand(params))
     assert_close(backend, value, backend.to_numpy(full_value), kind="elementwise", scale=10)
     exact = float(np.abs(backend.to_numpy(full_gradient)).max())
-    assert float(backend.to_numpy(centred.certify(gradient))) == pytest.approx(exact, rel=1e-8)
+    assert float(backend.to_numpy(centred.certify(params, gradient))) == pytest.approx(
+        exact, rel=1e-8
+    )
     assert float(backend.to_numpy(centred.error(gradient))) <= exact * (1 + 1e-8)
     h = 1e-6
     for k in rng.integers(0, params.shape[0], 5):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 
@@ -21,7 +22,7 @@ if importlib.util.find_spec("numba") is None:
 
 import numba as nb
 
-from accel.backends.kernels import cpu
+from accel.backends.kernels import cpu, elementwise
 
 
 def over(function, x):
@@ -38,7 +39,7 @@ def over(function, x):
 
 @pytest.mark.parametrize(
     ("function", "dtype", "bound"),
-    [(cpu.exp_float32, "float32", 2e-7), (cpu.exp_float64, "float64", 5e-16)],
+    [(elementwise.exp_float32, "float32", 2e-7), (elementwise.exp_float64, "float64", 5e-16)],
 )
 def test_exp_has_its_stated_error(function, dtype, bound):
     lowest = -87.0 if dtype == "float32" else -708.0
@@ -49,12 +50,12 @@ def test_exp_has_its_stated_error(function, dtype, bound):
     exact = [mpmath.exp(mpmath.mpf(float(value))) for value in x]
     error = max(abs(mpmath.mpf(float(g)) / e - 1) for g, e in zip(got, exact, strict=True))
     assert error < bound
-    assert over(function, np.array([-1e4, -np.inf], dtype=dtype)).max() < 2e-38
+    assert over(function, np.array([-1e4, -np.inf, lowest * 1.001], dtype=dtype)).max() == 0
 
 
 @pytest.mark.parametrize(
     ("function", "dtype", "bound"),
-    [(cpu.log1p_float32, "float32", 3e-7), (cpu.log1p_float64, "float64", 8e-16)],
+    [(elementwise.log1p_float32, "float32", 3e-7), (elementwise.log1p_float64, "float64", 8e-16)],
 )
 def test_log1p_has_its_stated_error(function, dtype, bound):
     rng = np.random.default_rng(0)
@@ -76,7 +77,7 @@ def test_every_float16_is_decoded_exactly():
     @nb.njit
     def loop(bits, out):
         for i in range(len(bits)):
-            out[i] = cpu.half_as_float32(bits[i])
+            out[i] = elementwise.half_as_float32(bits[i])
 
     loop(bits, got)
     assert (got[finite] == numbers[finite].astype(np.float32)).all()
@@ -90,7 +91,7 @@ def test_every_bfloat16_is_decoded_exactly():
     @nb.njit
     def loop(bits, out):
         for i in range(len(bits)):
-            out[i] = cpu.bfloat_as_float32(bits[i])
+            out[i] = elementwise.bfloat_as_float32(bits[i])
 
     loop(bits, got)
     assert (got.view(np.uint32) == numbers.view(np.uint32))[np.isfinite(numbers)].all()
@@ -109,7 +110,7 @@ def test_pass_is_the_answer(dtype, shape, n_outputs):
     assert_is_answer(got, X, labels, s, W, b)
     assert_is_answer(run(X, Y, s, W, None), X, labels, s, W, 0 * b)
     again = run(X, Y, s, W, b)
-    assert all(np.array_equal(one, two) for one, two in zip(got, again, strict=True))
+    assert [np.abs(one - two).max() for one, two in zip(got, again, strict=True)] == [0, 0, 0]
     assert np.array_equal(X, before)
 
 
@@ -187,6 +188,72 @@ def test_the_result_does_not_depend_on_the_number_of_threads(everything_is_large
     assert many[1].tobytes() == one[1].tobytes()
 
 
+def test_compiled_code_is_found_on_disk_by_the_next_process(tmp_path):
+    code = """
+import numpy as np
+from accel.backends.kernels import cpu
+X, s = np.ones((4, 3), np.float32), np.ones(4, np.float32)
+cpu.logistic_pass(X, np.ones((4, 1), np.int8), s, np.zeros((3, 1), np.float32), None)
+print(sum(cpu._logistic_kernel.stats.cache_hits.values()))
+"""
+    hits = []
+    for _ in range(2):
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            env=environment,
+        )  # fmt: skip
+        hits.append(int(done.stdout))
+    assert hits == [0, 1]
+
+
+def test_an_infinite_residual_does_not_come_from_a_clamped_exp():
+    X = np.array([[1e36], [-1e36]], dtype=np.float32)
+    Y, s = np.array([[1], [-1]], dtype=np.int8), np.full(2, 0.5, dtype=np.float32)
+    value, g_W, _ = cpu.logistic_pass(X, Y, s, np.array([[1e-33]], dtype=np.float32), None)
+    assert (value, float(g_W[0])) == (0.0, 0.0)
+
+
+def test_concurrent_fits_share_one_limit_of_blas(monkeypatch):
+    """The first in sets it, the last out restores it, whichever leaves first."""
+    calls = []
+
+    class Blas:
+        def limit(self, **limits):
+            calls.append("limit")
+            return self
+
+        def restore_original_limits(self):
+            calls.append("restore")
+
+    monkeypatch.setattr(numpy_backend, "_blas_controller", Blas)
+    monkeypatch.setattr(numpy_backend, "_blas_threads", lambda: [2])
+    one = numpy_backend._OneBlasThread()
+    with one:
+        one.__enter__()
+        assert calls == ["limit"]
+    assert calls == ["limit"]  # one of the two is still inside
+    one.__exit__(None, None, None)
+    assert calls == ["limit", "restore"]
+    with one:
+        pass
+    assert calls == ["limit", "restore"] * 2
+
+
+def test_a_numba_that_does_not_import_is_said_and_done_without(everything_is_large, monkeypatch):
+    import accel
+
+    numpy_backend._kernels.cache_clear()
+    monkeypatch.setitem(sys.modules, "accel.backends.kernels.cpu", None)
+    monkeypatch.delattr(sys.modules["accel.backends.kernels"], "cpu")
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    model = accel.LogisticRegression(backend="numpy").fit(X, X[:, 0] > 0)
+    assert model.status_ is accel.Status.CONVERGED
+    report = next(report for report in accel.backends() if report.name == "numpy")
+    assert "cannot be imported" in report.libraries["numba"]
+    numpy_backend._kernels.cache_clear()
+
+
 def test_blas_threads_are_restored_and_errors_come_through(everything_is_large):
     from threadpoolctl import ThreadpoolController
 
@@ -240,4 +307,4 @@ print(accel.backends()[1].libraries["numba"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     status, numba = done.stdout.splitlines()
     assert status == "CONVERGED"
-    assert "not installed, row blocks run" in numba
+    assert "row blocks run instead" in numba

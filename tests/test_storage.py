@@ -74,6 +74,19 @@ def test_input_scale_is_a_factor_of_X(pixels):
     assert factor.objective_ == pytest.approx(scaled.objective_, rel=1e-10)
 
 
+def test_the_factor_of_a_fitted_model_is_the_one_it_learned_with(pixels):
+    X, y = pixels
+    model = LogisticRegression(input_scale=1 / 255).fit(X.astype(np.uint8), y)
+    before = model.predict_proba(X.astype(np.uint8))
+    model.set_params(input_scale=1.0)
+    assert (model.predict_proba(X.astype(np.uint8)) == before).all()
+
+
+def test_a_factor_beyond_float32_is_refused(pixels):
+    with pytest.raises(ValueError, match=r"input_scale=1e\+39 is beyond float32"):
+        LogisticRegression(input_scale=1e39).fit(*pixels)
+
+
 def test_float16_with_infinity_is_refused(pixels):
     X, y = pixels
     for dtype in ("float16", "bfloat16"):

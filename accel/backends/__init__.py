@@ -89,7 +89,9 @@ def backends() -> list[BackendReport]:
     reports = []
     for name, module in BACKENDS.items():
         try:
-            reports.append(module.open_backend(0).report())
+            backend = module.open_backend(0)
+            backend.load_kernels()
+            reports.append(backend.report())
         except BackendUnavailable as error:
             reports.append(BackendReport(name=name, usable=False, reason=str(error)))
     return reports

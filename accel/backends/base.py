@@ -104,6 +104,9 @@ class Backend(Protocol):
     def linear_pass(self, loss: str, X: Array, n_outputs: int) -> Callable[..., Any] | None:
         """A fused pass (X, Y, s, W, b) -> (value, g_W, g_b), where one pays here."""
 
+    def load_kernels(self) -> None:
+        """Load what large fits will use, so that the report can say whether it works."""
+
     def report(self) -> BackendReport:
         """Name, device, memory and libraries."""
 

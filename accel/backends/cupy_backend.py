@@ -84,6 +84,9 @@ class CupyBackend:
             return None
         return cuda.LinearPass(self.cupy, str(X.dtype), n_outputs)
 
+    def load_kernels(self) -> None:
+        """CuPy compiles them at their first use."""
+
     def report(self) -> BackendReport:
         """GPU, its memory, CuPy, CUDA runtime and driver."""
         runtime = self.cupy.cuda.runtime

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from accel.backends.base import BackendReport, BackendUnavailable, row_blocks
+from accel.backends.base import BackendReport, BackendUnavailable, first_line, row_blocks
 from accel.backends.interchange import to_host
 
 # Both products of a block find it in the last-level cache, and a block is long enough for BLAS to
@@ -67,12 +67,11 @@ class NumpyBackend:
             yield function(slice(0, n_rows))
             return
         blocks = row_blocks(n_rows, row_bytes, BLOCK_BYTES)
-        blas = _blas_controller()
-        threads = min(_n_threads(blas), len(blocks))
+        threads = min(_n_threads(), len(blocks))
         if threads == 1:
             yield from map(function, blocks)
             return
-        with blas.limit(limits=1, user_api="blas"):
+        with _ONE_BLAS_THREAD:
             # NumPy's error state is a context variable: a thread has its own unless it is given one
             run = [copy_context().run for _ in blocks]
             pool = _pool(os.getpid(), threads)
@@ -82,13 +81,15 @@ class NumpyBackend:
         """The fused Numba pass for a few outputs and an X that is large and lies in rows."""
         if X.size * max(4, X.dtype.itemsize) < FUSED_BYTES or not X.flags.c_contiguous:
             return None
-        if importlib.util.find_spec("numba") is None:
+        cpu, _ = _kernels()
+        if cpu is None or n_outputs > cpu.MOST_OUTPUTS or str(X.dtype) not in cpu.STORAGE:
             return None
-        from accel.backends.kernels import cpu
+        fused: Callable[..., Any] | None = cpu.PASSES.get(loss)
+        return fused
 
-        if n_outputs > cpu.MOST_OUTPUTS or str(X.dtype) not in cpu.STORAGE:
-            return None
-        return cpu.PASSES.get(loss)
+    def load_kernels(self) -> None:
+        """Import numba, or learn why it cannot be."""
+        _kernels()
 
     def report(self) -> BackendReport:
         """Processor, memory, NumPy and its BLAS."""
@@ -100,7 +101,7 @@ class NumpyBackend:
             libraries={
                 "numpy": np.__version__,
                 "blas": _blas(),
-                "threads": str(_n_threads(_blas_controller())),
+                "threads": str(_n_threads()),
                 "numba": _numba(),
             },
             fallback=self.fallback,
@@ -147,8 +148,21 @@ def _blas() -> str:
     return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
 
 
+@cache
+def _kernels() -> tuple[Any, str]:
+    """The module of the fused passes, or None and why."""
+    try:
+        from accel.backends.kernels import cpu
+    except Exception as error:  # numba refuses a NumPy too new for it in several ways
+        return None, first_line(error)
+    return cpu, ""
+
+
 def _numba() -> str:
-    """Its version without the half second of its import."""
+    """Its version without the half second of its import; where that failed, why."""
+    tried = _kernels() if _kernels.cache_info().currsize else (True, "")
+    if tried[0] is None:
+        return f"cannot be imported ({tried[1]}), row blocks run instead of the fused pass"
     try:
         return importlib.metadata.version("numba")
     except importlib.metadata.PackageNotFoundError:
@@ -162,13 +176,48 @@ def _blas_controller() -> Any:
     return ThreadpoolController()
 
 
-def _n_threads(blas: Any) -> int:
+def _blas_threads() -> list[int]:
+    """What each BLAS in the process may use now."""
+    return [library["num_threads"] for library in _blas_controller().select(user_api="blas").info()]
+
+
+def _n_threads() -> int:
     """What BLAS may use: OMP_NUM_THREADS, joblib's and threadpoolctl's limits are in it already."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    allowed: list[int] = [library["num_threads"] for library in blas.select(user_api="blas").info()]
-    return max(1, min([cores, *allowed]))
+    return max(1, min([cores, *_blas_threads()]))
+
+
+class _OneBlasThread:
+    """Inside it BLAS runs on one thread.
+
+    The limit is the whole process's, so concurrent fits share one: the first in sets it, the last
+    out restores what it found. A fit that starts in between sees one thread and runs on one.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._limit: Any = None
+        self._before: list[int] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = _blas_threads()
+                self._limit = _blas_controller().limit(limits=1, user_api="blas")
+            self._inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limit.restore_original_limits()
+                if _blas_threads() != self._before:  # OpenBLAS missed it, seen once in 300 times
+                    self._limit.restore_original_limits()
+
+
+_ONE_BLAS_THREAD = _OneBlasThread()
 
 
 @cache

@@ -298,7 +298,7 @@ def lesson_as_printed(case: LessonCase) -> Call:
 def accel_predict(case: PassCase, backend_name: str) -> Call:
     """Labels of every row by accel, X already on the device."""
     model = _fitted(LogisticRegression(), case)
-    model.input_scale = case.input_scale
+    model.input_scale_ = case.input_scale
     backend = _backend(backend_name)
     with backend.context():
         X = backend.asarray(case.arrays[0])

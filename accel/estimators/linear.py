@@ -126,7 +126,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         xp = namespace(X)
         compact = str(X.dtype).rpartition(".")[2] in COMPACT
         dtype = getattr(xp, str(self.coef_.dtype)) if compact else X.dtype
-        W = (self.coef_.T * self.input_scale).reshape(-1)
+        W = (self.coef_.T * self.input_scale_).reshape(-1)
         params = xp.astype(like(np.concatenate([W, self.intercept_]), X), dtype)
         network = Network(self.n_features_in_, len(self.intercept_))
         whole = [slice(0, X.shape[0])]

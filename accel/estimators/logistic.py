@@ -30,6 +30,7 @@ from accel.solvers import SOLVERS, Progress, Solution, Solver, Status, minimize
 
 Array = Any
 PRINT_EVERY = 10
+FLOAT32_RANGE = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
 
 
 class LogisticRegression(LinearClassifier):
@@ -81,6 +82,8 @@ class LogisticRegression(LinearClassifier):
         b.
     classes_ : ndarray (n_classes,)
         Labels, sorted.
+    input_scale_ : float
+        The factor of X that the coefficients were learned with; predictions use it.
     n_iter_ : ndarray (1,) of int32
         Updates done.
     n_features_in_ : int
@@ -195,7 +198,7 @@ class LogisticRegression(LinearClassifier):
                 callback=self._on_progress,
             )
             params = backend.to_numpy(problem.expand(solution.params))
-        self._keep(objective.network, targets.classes, solution, params)
+        self._keep(objective, targets.classes, solution, params)
         self.backend_ = backend.report()
         self._judge(solution, tol)
         return self
@@ -209,6 +212,8 @@ class LogisticRegression(LinearClassifier):
         """The objective on the backend's device: scikit-learn's C becomes alpha here."""
         C = check_number("C", self.C, above=0)
         input_scale = check_number("input_scale", self.input_scale, above=0, finite=True)
+        if not FLOAT32_RANGE[0] <= input_scale <= FLOAT32_RANGE[1]:
+            raise ValueError(f"input_scale={input_scale} is beyond float32: scale X itself.")
         loss = loss_for(len(targets.classes))
         total = targets.total
         return Objective(
@@ -239,10 +244,12 @@ class LogisticRegression(LinearClassifier):
         b = check_start("intercept_init", intercept_init, shape[:1], dtype)
         return backend.asarray(np.concatenate([W, b]) if network.bias else W)
 
-    def _keep(self, network: Network, classes: Any, solution: Solution, params: Any) -> None:
+    def _keep(self, objective: Objective, classes: Any, solution: Solution, params: Any) -> None:
         """Fitted attributes, all at once, on the host."""
+        network = objective.network
         ((W, b),) = network.layers(params, xp=np)
         self.classes_ = classes
+        self.input_scale_ = objective.input_scale
         self.coef_ = W.T.copy()
         self.intercept_ = np.zeros(network.n_out, dtype=W.dtype) if b is None else b.copy()
         self.n_iter_ = np.array([solution.n_iter], dtype=np.int32)

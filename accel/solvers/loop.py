@@ -206,7 +206,9 @@ def evaluate(objective: Any, params: Array, *more: Any) -> tuple[Array, tuple[fl
 
 def _certified(objective: Any, state: State) -> float:
     """max|gradient| in the user's coordinates, of which state.error may be a lower bound."""
-    (error,) = objective.backend.scalars(objective.certify(state.gradient))
+    with np.errstate(all="ignore"):
+        exact = objective.certify(state.params, state.gradient)
+    (error,) = objective.backend.scalars(exact)
     return float(error)
 
 

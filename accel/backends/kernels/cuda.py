@@ -13,6 +13,8 @@ SOURCE = Path(__file__).with_name("linear_pass.cu")
 THREADS = 256
 MOST_OUTPUTS = 16
 BLOCKS_PER_PROCESSOR = 2
+MOST_BLOCKS = 320  # two on each of an H200's processors, and some
+PARTIAL_BYTES = 64 << 20  # of all blocks' partial gradients: beyond, row blocks are better
 SHARED_BYTES = 44 << 10  # of the 48 KiB every GPU gives without asking; the rest is static
 
 # dtype of X -> (X_BITS, DECODE, REAL)
@@ -104,7 +106,7 @@ class LinearPass:
         cupy, (n, d), K = self.cupy, X.shape, self.n_outputs
         processors = cupy.cuda.Device().attributes["MultiProcessorCount"]
         tile = THREADS // 32
-        blocks = min(BLOCKS_PER_PROCESSOR * processors, -(-n // tile))
+        blocks = min(BLOCKS_PER_PROCESSOR * processors, MOST_BLOCKS, -(-n // tile))
         tile_bytes = tile * d * X.dtype.itemsize
         staged = tile_bytes <= SHARED_BYTES
         b = cupy.zeros(K, dtype=s.dtype) if b is None else b
@@ -130,5 +132,7 @@ class LinearPass:
 def supports(loss: str, X: Array, n_outputs: int) -> bool:
     """Whether the kernel has this loss, dtype, layout and number of outputs."""
     kind = loss == ("logistic" if n_outputs == 1 else "softmax")
-    rows = bool(X.flags.c_contiguous) and X.shape[1] * n_outputs < 2**31
-    return kind and rows and n_outputs <= MOST_OUTPUTS and str(X.dtype) in STORAGE
+    size = (X.shape[1] + 1) * n_outputs * max(4, X.dtype.itemsize)
+    fits = size * MOST_BLOCKS <= PARTIAL_BYTES
+    rows = bool(X.flags.c_contiguous)
+    return kind and rows and fits and n_outputs <= MOST_OUTPUTS and str(X.dtype) in STORAGE
