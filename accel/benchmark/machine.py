@@ -43,7 +43,11 @@ def commit() -> str:
     if not (root / ".git").exists():
         return ""
     head = _git(root, "rev-parse", "--short", "HEAD")
-    return head + ("+" if head and _git(root, "status", "--porcelain", "accel", "bench") else "")
+    return head + (
+        "+"
+        if head and _git(root, "status", "--porcelain", "accel", "bench", ":!bench/results")
+        else ""
+    )
 
 
 def _git(root: Path, *arguments: str) -> str:
