@@ -190,7 +190,8 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     for path in ("bad.json", "none.json"):
         assert bench.main(["report", str(tmp_path / path)]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 2
-    assert load is not None
+    with pytest.raises(ValueError, match="is not the JSON of a run"):
+        load(tmp_path / "bad.json")
 
 
 def test_accel_bench_measures_every_usable_backend(monkeypatch, tmp_path):

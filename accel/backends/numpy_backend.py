@@ -142,6 +142,7 @@ def _memory_bytes() -> int | None:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+@cache
 def _blas() -> str:
     build = np.show_config(mode="dicts")
     blas = (build or {}).get("Build Dependencies", {}).get("blas", {})
@@ -163,6 +164,11 @@ def _numba() -> str:
     tried = _kernels() if _kernels.cache_info().currsize else (True, "")
     if tried[0] is None:
         return f"cannot be imported ({tried[1]}), row blocks run instead of the fused pass"
+    return _numba_version()
+
+
+@cache
+def _numba_version() -> str:
     try:
         return importlib.metadata.version("numba")
     except importlib.metadata.PackageNotFoundError:
@@ -199,12 +205,10 @@ class _OneBlasThread:
     def __init__(self) -> None:
         self._lock, self._inside = threading.Lock(), 0
         self._limit: Any = None
-        self._before: list[int] = []
 
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
-                self._before = _blas_threads()
                 self._limit = _blas_controller().limit(limits=1, user_api="blas")
             self._inside += 1
 
@@ -213,8 +217,6 @@ class _OneBlasThread:
             self._inside -= 1
             if self._inside == 0:
                 self._limit.restore_original_limits()
-                if _blas_threads() != self._before:  # OpenBLAS missed it, seen once in 300 times
-                    self._limit.restore_original_limits()
 
 
 _ONE_BLAS_THREAD = _OneBlasThread()

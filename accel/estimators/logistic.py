@@ -183,8 +183,9 @@ class LogisticRegression(LinearClassifier):
             X = check_X(self, X, fitting=True)
         targets = check_targets(y, X.shape[0], sample_weight, self.class_weight)
         backend = backend_for(self.backend, X)
+        report = backend.report()
         if self.verbose:
-            print(f"Training on {backend.report()}")
+            print(f"Training on {report}")
         with backend.context():
             objective = self._objective(backend.asarray(X), targets, backend)
             start = self._start(objective, coef_init, intercept_init)
@@ -199,7 +200,7 @@ class LogisticRegression(LinearClassifier):
             )
             params = backend.to_numpy(problem.expand(solution.params))
         self._keep(objective, targets.classes, solution, params)
-        self.backend_ = backend.report()
+        self.backend_ = report
         self._judge(solution, tol)
         return self
 
