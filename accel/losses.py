@@ -14,10 +14,30 @@ from numpy.typing import NDArray
 Array = Any
 
 
-class Loss(Protocol):
-    """What the objective needs of a loss."""
+class PointLoss(Protocol):
+    """What a pass needs of a loss."""
 
     name: str
+
+    def loss_gradient(self, Y: Array, raw_prediction: Array, *, xp: Any) -> tuple[Array, Array]:
+        """Loss of every sample and its gradient in raw_prediction."""
+
+
+class Quadratic(PointLoss, Protocol):
+    """The quadratic form of a loss, whose Y is the loss's curvature."""
+
+    shift_invariant: bool  # whether adding one number to all outputs of a sample changes nothing
+
+    def mean(self, Y: Array, *, xp: Any) -> Array:
+        """(n_samples,) mean over the outputs of the diagonal of the second derivative."""
+
+
+class Loss(PointLoss, Protocol):
+    """What the objective needs of a loss."""
+
+    @property
+    def quadratic(self) -> Quadratic:
+        """The form z' C z / 2, where C is the second derivative that `curvature` tells."""
 
     def n_outputs(self, n_classes: int) -> int:
         """Columns of raw_prediction for this many classes."""
@@ -25,14 +45,51 @@ class Loss(Protocol):
     def encode_target(self, label_index: NDArray[np.intp]) -> NDArray[Any]:
         """Labels 0..n_classes-1, on the host, as the (n_samples, 1) Y of `loss_gradient`."""
 
-    def loss_gradient(self, Y: Array, raw_prediction: Array, *, xp: Any) -> tuple[Array, Array]:
-        """Loss of every sample and its gradient in raw_prediction."""
+    def curvature(self, raw_prediction: Array, *, xp: Any) -> Array:
+        """(n_samples, n_outputs) numbers from which the second derivative of the loss follows."""
 
     def probabilities(self, raw_prediction: Array, *, xp: Any) -> Array:
         """Class probabilities, (n_samples, n_classes)."""
 
     def log_probabilities(self, raw_prediction: Array, *, xp: Any) -> Array:
         """Their logarithms, from the raw predictions, never log(0)."""
+
+
+class LogisticQuadratic:
+    r"""Quadratic form :math:`h z^2 / 2` of the logistic loss, with Y the curvature h."""
+
+    name = "logistic quadratic"
+    shift_invariant = False
+
+    def loss_gradient(self, Y: Array, raw_prediction: Array, *, xp: Any) -> tuple[Array, Array]:
+        """Value (n_samples,) and gradient h z (n_samples, 1)."""
+        gradient = xp.astype(Y, raw_prediction.dtype, copy=False) * raw_prediction
+        return 0.5 * (gradient * raw_prediction)[:, 0], gradient
+
+    def mean(self, Y: Array, *, xp: Any) -> Array:  # noqa: ARG002
+        """The curvature itself."""
+        return Y[:, 0]
+
+
+class SoftmaxQuadratic:
+    r"""Quadratic form of the cross-entropy, with Y the probabilities p.
+
+    .. math:: \tfrac12 \sum_k p_k (z_k - \bar z)^2, \qquad \bar z = \sum_k p_k z_k
+    """
+
+    name = "softmax quadratic"
+    shift_invariant = True
+
+    def loss_gradient(self, Y: Array, raw_prediction: Array, *, xp: Any) -> tuple[Array, Array]:
+        """Value (n_samples,) and gradient p (z - mean of z under p) (n_samples, n_classes)."""
+        p = xp.astype(Y, raw_prediction.dtype, copy=False)
+        deviation = raw_prediction - xp.sum(p * raw_prediction, axis=1, keepdims=True)
+        gradient = p * deviation
+        return 0.5 * xp.sum(gradient * deviation, axis=1), gradient
+
+    def mean(self, Y: Array, *, xp: Any) -> Array:
+        """Mean of p (1 - p)."""
+        return xp.mean(Y * (1 - Y), axis=1)
 
 
 class Logistic:
@@ -50,6 +107,7 @@ class Logistic:
     """
 
     name = "logistic"
+    quadratic = LogisticQuadratic()
 
     def n_outputs(self, n_classes: int) -> int:  # noqa: ARG002
         """One column serves two classes."""
@@ -67,6 +125,11 @@ class Logistic:
         loss = xp.log1p(e) - xp.minimum(margin, xp.zeros_like(margin))
         gradient = -sign * xp.where(margin > 0, e, xp.ones_like(e)) / (1 + e)
         return loss[:, 0], gradient
+
+    def curvature(self, raw_prediction: Array, *, xp: Any) -> Array:
+        """The second derivative h = sigma(z) sigma(-z)."""
+        e = xp.exp(-xp.abs(raw_prediction))
+        return e / ((1 + e) * (1 + e))
 
     def probabilities(self, raw_prediction: Array, *, xp: Any) -> Array:
         """Columns sigma(-z), sigma(z), each to full relative precision."""
@@ -100,6 +163,7 @@ class Softmax:
     """
 
     name = "softmax"
+    quadratic = SoftmaxQuadratic()
 
     def n_outputs(self, n_classes: int) -> int:
         """One column for each class: the symmetric parametrisation of scikit-learn."""
@@ -115,6 +179,10 @@ class Softmax:
         one_hot = xp.astype(xp.arange(z.shape[1], dtype=Y.dtype, device=Y.device) == Y, z.dtype)
         loss = xp.log(total[:, 0]) - xp.sum(z * one_hot, axis=1)
         return loss, e / total - one_hot
+
+    def curvature(self, raw_prediction: Array, *, xp: Any) -> Array:
+        """The probabilities p: the second derivative is diag(p) - p p'."""
+        return self.probabilities(raw_prediction, xp=xp)
 
     def probabilities(self, raw_prediction: Array, *, xp: Any) -> Array:
         """Softmax of the rows."""

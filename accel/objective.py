@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from copy import copy
 from typing import TYPE_CHECKING, Any
+
+from accel.backends.interchange import take_rows
 
 if TYPE_CHECKING:
     from accel.backends import Backend
@@ -40,6 +44,14 @@ class Objective:
         Holds the arrays, cuts the rows into blocks and runs them.
     input_scale : float, default=1.0
         The factor c of X, applied to the first W instead: (c X) W = X (c W).
+    l1 : float, default=0.0
+        Strength of an l1 penalty on every element of every W. It is not part of f, which stays
+        smooth: the solver that takes it reads it here.
+
+    Attributes
+    ----------
+    passes : Counter
+        Reads of X so far, by what they were for.
 
     Notes
     -----
@@ -58,18 +70,21 @@ class Objective:
         alpha: float,
         backend: Backend,
         input_scale: float = 1.0,
+        l1: float = 0.0,
     ) -> None:
         self.X, self.Y, self.weights = X, Y, weights
-        self.loss, self.network, self.backend = loss, network, backend
+        self.network, self.backend = network, backend
+        self.loss: Any = loss
         self.alpha, self.input_scale = alpha, input_scale
         self.penalty = backend.asarray(alpha * network.is_weight(), dtype=weights.dtype)
+        self.l1 = backend.asarray(l1 * network.is_weight(), dtype=weights.dtype) if l1 else None
         self.scale = 1.0
         if input_scale != 1.0:
             self.scale = backend.asarray(network.input_scale(input_scale), dtype=weights.dtype)
         self._row_bytes = network.row_elements * (8 if weights.dtype == backend.xp.float64 else 4)
-        is_linear = not network.hidden
-        fused = backend.linear_pass(loss.name, X, network.n_out) if is_linear else None
-        self._block = self._generic if fused is None else self._fused_with(fused)
+        self.passes: Counter[str] = Counter()
+        self._purpose = "value and gradient"
+        self._block = self._best_block()
 
     def value_and_grad(self, params: Array) -> tuple[Array, Array]:
         """Objective and gradient; both stay on the device.
@@ -87,6 +102,7 @@ class Objective:
         gradient : array (n_params,)
             In the dtype of the weights.
         """
+        self.passes[self._purpose] += 1
         xp, scaled = self.backend.xp, params * self.scale
         shrink = self.penalty * params
         value, gradient = 0.5 * xp.sum(shrink * params, dtype=xp.float64), shrink
@@ -97,6 +113,39 @@ class Objective:
             value = value + block_value
             gradient = gradient + block_gradient * self.scale
         return value, gradient
+
+    def quadratic(self, params: Array) -> Objective:
+        r"""The second-order model at params of a linear model's objective.
+
+        Parameters
+        ----------
+        params : array (n_params,)
+            Where.
+
+        Returns
+        -------
+        Objective
+            q(v) = v' H v / 2 with H the Hessian at params: a product H v is its gradient and runs
+            through the same pass, with the curvature of each sample in the place of its label.
+        """
+        xp, loss, scaled = self.backend.xp, self.loss, params * self.scale
+
+        def curvature(rows: slice) -> Array:
+            raw_prediction, _ = self.network.forward(scaled, self.rows(rows), xp=xp)
+            return loss.curvature(raw_prediction, xp=xp)
+
+        self.passes["curvature"] += 1
+        parts = list(self.backend.map_blocks(curvature, self.X.shape[0], self._row_bytes))
+        model = copy(self)
+        model.Y = parts[0] if len(parts) == 1 else xp.concat(parts)
+        model.loss = loss.quadratic
+        model._purpose = "Hessian product"
+        model._block = model._best_block()
+        return model
+
+    def rows(self, rows: slice) -> Array:
+        """Rows of X, without its factor, in the dtype of the weights."""
+        return take_rows(self.X, rows, self.weights.dtype, xp=self.backend.xp)
 
     def error(self, gradient: Array) -> Array:
         """max|gradient|, 0-d, on the device: what the tolerance is compared with."""
@@ -110,11 +159,17 @@ class Objective:
         """Params in the user's coordinates; these are."""
         return params
 
+    def _best_block(self) -> Any:
+        """The fused pass of the backend for a linear model, where there is one."""
+        fused = None
+        if not self.network.hidden:
+            fused = self.backend.linear_pass(self.loss.name, self.X, self.network.n_out)
+        return self._generic if fused is None else self._fused_with(fused)
+
     def _generic(self, params: Array, rows: slice) -> tuple[Array, Array]:
         """Weighted loss of a block of rows and its gradient, for any network and loss."""
         xp, s = self.backend.xp, self.weights[rows]
-        X = xp.astype(self.X[rows, :], s.dtype, copy=False)
-        raw_prediction, backprop = self.network.forward(params, X, xp=xp)
+        raw_prediction, backprop = self.network.forward(params, self.rows(rows), xp=xp)
         loss, residual = self.loss.loss_gradient(self.Y[rows, :], raw_prediction, xp=xp)
         return xp.sum(loss * s, dtype=xp.float64), backprop(residual * s[:, None])
 

@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from accel import LogisticRegression, conditioning
-from accel.conditioning import Centred, column_means, conditioned, row_space
-from accel.losses import LOSSES
-from accel.network import Network
-from accel.objective import Objective
+from accel import LogisticRegression
+from accel.conditioning import row_space
 from accel.solvers.gd import GradientDescent
 from accel.solvers.lbfgs import LBFGS
 from tests.closeness import assert_close
 from tests.strict import StrictBackend
 from tests.test_objective import make, problem
+
+BALANCE = "accel.conditioning.rowspace.BYTES_PER_FLOP"
 
 
 def wide(rng, n=20, d=300, n_classes=2):
@@ -54,7 +53,7 @@ def test_iterates_are_the_same(rng, monkeypatch, solver, C, n_classes):
     start = np.full((1 if n_classes == 2 else n_classes, 300), 0.01) if np.isinf(C) else None
     models = []
     for balance in (1e-9, 1e9):  # always, never
-        monkeypatch.setattr(conditioning, "BYTES_PER_FLOP", balance)
+        monkeypatch.setattr(BALANCE, balance)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             models.append(LogisticRegression(**options).fit(X, labels, coef_init=start))
@@ -66,7 +65,7 @@ def test_iterates_are_the_same(rng, monkeypatch, solver, C, n_classes):
 
 
 def test_tolerance_is_in_the_users_coordinates(rng, monkeypatch):
-    monkeypatch.setattr(conditioning, "BYTES_PER_FLOP", 1e-9)
+    monkeypatch.setattr(BALANCE, 1e-9)
     X, labels = wide(rng)
     model = LogisticRegression(tol=1e-6, C=1.0).fit(X, labels)
     z = (X @ model.coef_.T + model.intercept_)[:, 0]
@@ -78,7 +77,7 @@ def test_tolerance_is_in_the_users_coordinates(rng, monkeypatch):
 
 @pytest.mark.parametrize("offset", [100, 600])
 def test_the_certificate_is_of_X_itself_in_float32(rng, monkeypatch, offset):
-    monkeypatch.setattr(conditioning, "BYTES_PER_FLOP", 1e-9)
+    monkeypatch.setattr(BALANCE, 1e-9)
     X = (rng.normal(size=(60, 400)) + offset).astype(np.float32)
     labels = np.arange(60) % 2
     with warnings.catch_warnings():
@@ -108,81 +107,10 @@ def test_storage_dtypes(rng, monkeypatch, dtype):
     X = (X * 20 + 50).clip(0, 255).astype(dtype)
     models = []
     for balance in (1e-9, 1e9):
-        monkeypatch.setattr(conditioning, "BYTES_PER_FLOP", balance)
+        monkeypatch.setattr(BALANCE, balance)
         models.append(LogisticRegression(input_scale=0.01, tol=1e-4).fit(X, labels))
     np.testing.assert_allclose(models[0].coef_, models[1].coef_, rtol=1e-2, atol=1e-3)
     assert models[0].objective_ == pytest.approx(models[1].objective_, rel=1e-4)
-
-
-@pytest.mark.parametrize("reduce", [False, True], ids=["full", "row space"])
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_centring_is_exact_for_any_mean(backend, rng, n_classes, reduce):
-    X, labels = wide(rng, n_classes=n_classes) if reduce else problem(rng, n_classes=n_classes)
-    weights = rng.uniform(0.5, 2, len(X))
-    objective = make(backend, X, labels, n_classes=n_classes, weights=weights)
-    start = backend.asarray(rng.normal(size=objective.network.n_params) / 30)
-    inner = row_space(objective, start, 10_000) if reduce else objective
-    n_in = 20 if reduce else 7
-    centred = Centred(
-        inner, inner.start if reduce else start, backend.asarray(rng.normal(size=n_in))
-    )
-    assert_close(backend, centred.expand(centred.start), backend.to_numpy(start))
-    params = centred.start + 0.1 * backend.asarray(rng.normal(size=centred.start.shape[0]))
-    value, gradient = centred.value_and_grad(params)
-    full_value, full_gradient = objective.value_and_grad(centred.expand(params))
-    assert_close(backend, value, backend.to_numpy(full_value), kind="elementwise", scale=10)
-    exact = float(np.abs(backend.to_numpy(full_gradient)).max())
-    assert float(backend.to_numpy(centred.certify(params, gradient))) == pytest.approx(
-        exact, rel=1e-8
-    )
-    assert float(backend.to_numpy(centred.error(gradient))) <= exact * (1 + 1e-8)
-    h = 1e-6
-    for k in rng.integers(0, params.shape[0], 5):
-        e = backend.asarray(h * (np.arange(params.shape[0]) == k))
-        up, down = (centred.value_and_grad(params + sign * e)[0] for sign in (1, -1))
-        slope = float(backend.to_numpy(up - down)) / (2 * h)
-        assert slope == pytest.approx(float(backend.to_numpy(gradient)[k]), abs=1e-7)
-
-
-@pytest.mark.parametrize("dtype", ["float64", "uint8"])
-def test_column_means_are_weighted_and_scaled(backend, rng, dtype):
-    X = rng.integers(0, 255, (50, 6)).astype(dtype)
-    weights = rng.uniform(0, 2, 50)
-    loss = LOSSES["logistic"]
-    objective = Objective(
-        backend.asarray(X),
-        backend.asarray(loss.encode_target(np.arange(50) % 2)),
-        backend.asarray(weights / weights.sum()),
-        loss=loss,
-        network=Network(6, 1),
-        alpha=0.0,
-        backend=backend,
-        input_scale=0.5,
-    )
-    wanted = 0.5 * np.average(X, axis=0, weights=weights)
-    assert_close(backend, column_means(objective), wanted, scale=100)
-
-
-def test_an_offset_of_the_columns_costs_no_iterations(rng):
-    """The same data, moved: as many updates, the same coefficients, another intercept."""
-    X, labels = problem(rng, n=400)
-    near = LogisticRegression(tol=1e-8).fit(X, labels)
-    far = LogisticRegression(tol=1e-8).fit(X + 1000.0, labels)
-    assert abs(int(far.n_iter_[0]) - int(near.n_iter_[0])) <= 3
-    np.testing.assert_allclose(far.coef_, near.coef_, rtol=1e-4, atol=1e-6)
-    moved = near.intercept_ - 1000.0 * near.coef_.sum()
-    np.testing.assert_allclose(far.intercept_, moved, rtol=1e-4)
-
-
-def test_gradient_descent_is_never_centred(rng):
-    X, labels = problem(rng)
-    objective = make(StrictBackend(), X, labels)
-    start = objective.backend.asarray(np.zeros(8))
-    assert conditioned(objective, start, GradientDescent(0.1), 5) == (objective, start)
-    assert isinstance(conditioned(objective, start, LBFGS(), 5)[0], Centred)
-    without = make(StrictBackend(), X, labels, bias=False)
-    start = without.backend.asarray(np.zeros(7))
-    assert conditioned(without, start, LBFGS(), 5)[0] is without
 
 
 def test_it_is_refused_where_it_would_not_be_exact_or_would_not_pay(rng):

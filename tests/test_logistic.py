@@ -273,9 +273,9 @@ def test_exploding_learning_rate_is_no_silent_nan(blobs):
 
 EXTREMES = {
     (1e-150, "float64"): (Status.CONVERGED,),
-    (1e4, "float64"): (Status.CONVERGED, Status.MAX_ITER),
-    (1e15, "float32"): (Status.STALLED, Status.MAX_ITER, Status.CONVERGED),
-    (1e160, "float64"): (Status.STALLED, Status.MAX_ITER, Status.CONVERGED),
+    (1e4, "float64"): (Status.CONVERGED,),
+    (1e15, "float32"): (Status.ROUNDING, Status.CONVERGED),
+    (1e160, "float64"): (Status.ROUNDING, Status.CONVERGED),
 }
 
 
@@ -288,7 +288,7 @@ def test_extreme_scales_end_in_words_not_nan(blobs, magnitude, dtype):
     assert np.isfinite(model.coef_).all()
     assert model.status_ in EXTREMES[magnitude, dtype]
     assert model.objective_ <= np.log(3) * (1 + 1e-6)
-    if 1e4 <= magnitude < 1e150:  # beyond, the square of the gradient overflows
+    if magnitude >= 1e4:
         assert model.objective_ < 1.0
 
 
@@ -300,7 +300,7 @@ def test_log_probabilities_never_minus_infinity_of_zero():
 
 def test_verbose_prints_as_the_lesson_does(blobs, capsys):
     X, y = blobs
-    LogisticRegression(verbose=1, tol=1e-8).fit(X, y)
+    LogisticRegression(verbose=1, tol=1e-8, solver="lbfgs").fit(X, y)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Training on numpy on")
     assert lines[1] == "Cost after iteration 0: 1.098612"
@@ -331,7 +331,7 @@ BAD = {
     "tol": ({"tol": -1}, "tol=-1 must be a number at least 0"),
     "max_iter": ({"max_iter": 1.5}, "max_iter=1.5 must be an integer"),
     "learning_rate": ({"solver": "gd", "learning_rate": 0}, "learning_rate=0 must be"),
-    "solver": ({"solver": "sgd"}, "solver='sgd' must be one of 'auto', 'lbfgs', 'gd'"),
+    "solver": ({"solver": "sgd"}, "solver='sgd' must be one of 'auto', 'lbfgs', 'newton-cg'"),
     "backend": ({"backend": "gpu"}, "backend='gpu' names no backend"),
     "huge integer": ({"tol": 10**400}, "must be a number at least 0"),
     "learning_rate inf": ({"learning_rate": float("inf")}, "learning_rate=inf must be a number"),
@@ -417,7 +417,7 @@ def test_a_whole_fit_moves_arrays_once_and_synchronises_once_an_evaluation(blobs
     monkeypatch.setattr(strict, "open_backend", lambda index: backend)
     X, y = blobs
     with strict.hidden_synchronisations(monkeypatch) as hidden:
-        model = LogisticRegression(backend="strict", tol=1e-6).fit(X, y)
+        model = LogisticRegression(backend="strict", tol=1e-6, solver="lbfgs").fit(X, y)
     assert not hidden
     assert backend.count["asarray"] == 5
     assert backend.count["to_numpy"] == 1

@@ -8,6 +8,8 @@ from typing import Any
 import array_api_compat as compat
 import numpy as np
 
+Array = Any
+
 
 def is_device_array(array: Any) -> bool:
     """Whether it is an array of a library other than NumPy: cupy, torch, an array API namespace."""
@@ -17,6 +19,18 @@ def is_device_array(array: Any) -> bool:
 def namespace(array: Any) -> Any:
     """The array API namespace of an array; NumPy for whatever NumPy can read."""
     return compat.array_namespace(array) if is_device_array(array) else np
+
+
+def is_sparse(array: Any) -> bool:
+    """Whether it is a sparse matrix of scipy or cupyx."""
+    return hasattr(array, "tocsr")
+
+
+def take_rows(X: Array, rows: slice, dtype: Any, *, xp: Any) -> Array:
+    """Rows of a dense or CSR matrix in this dtype; a CSR matrix has it already."""
+    if is_sparse(X):
+        return X if rows == slice(0, X.shape[0]) else X[rows]
+    return xp.astype(X[rows, :], dtype, copy=False)
 
 
 def to_host(array: Any) -> Any:

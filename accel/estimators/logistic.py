@@ -11,7 +11,6 @@ from sklearn.exceptions import ConvergenceWarning
 
 from accel.backends import Backend, backend_for
 from accel.backends.interchange import device_of
-from accel.conditioning import conditioned
 from accel.estimators.checks import (
     Targets,
     arithmetic_dtype,
@@ -26,7 +25,7 @@ from accel.estimators.checks import (
 from accel.estimators.linear import LinearClassifier, loss_for
 from accel.network import Network
 from accel.objective import Objective
-from accel.solvers import SOLVERS, Progress, Solution, Solver, Status, minimize
+from accel.solvers import SOLVERS, Progress, Solution, Status, minimize, plan
 
 Array = Any
 PRINT_EVERY = 10
@@ -46,9 +45,9 @@ class LogisticRegression(LinearClassifier):
     ----------
     C : float, default=1.0
         Inverse strength of the penalty; `inf` for none.
-    solver : {"auto", "lbfgs", "gd"}, default="auto"
-        "lbfgs" finds its own step lengths; "gd" is full-batch gradient descent with the fixed
-        `learning_rate`. "auto" is "lbfgs".
+    solver : {"auto", "lbfgs", "newton-cg", "newton-cholesky", "gd"}, default="auto"
+        "auto" chooses from the shape of X among the next three, which reach the same optimum;
+        "gd" is full-batch gradient descent with the fixed `learning_rate`.
     fit_intercept : bool, default=True
         Whether to learn b.
     class_weight : dict, "balanced" or None, default=None
@@ -178,7 +177,8 @@ class LogisticRegression(LinearClassifier):
         """
         tol = check_number("tol", self.tol, at_least=0)
         max_iter = check_count("max_iter", self.max_iter)
-        solver = self._solver()
+        learning_rate = check_number("learning_rate", self.learning_rate, above=0, finite=True)
+        solver = check_choice("solver", self.solver, ["auto", *SOLVERS])
         with device_of(X):
             X = check_X(self, X, fitting=True)
         targets = check_targets(y, X.shape[0], sample_weight, self.class_weight)
@@ -189,25 +189,20 @@ class LogisticRegression(LinearClassifier):
         with backend.context():
             objective = self._objective(backend.asarray(X), targets, backend)
             start = self._start(objective, coef_init, intercept_init)
-            problem, start = conditioned(objective, start, solver, max_iter)
+            way = plan(objective, start, solver, learning_rate=learning_rate, max_iter=max_iter)
             solution = minimize(
-                problem,
-                start,
-                solver,
+                way.problem,
+                way.start,
+                way.solver,
                 tol=tol,
                 max_iter=max_iter,
                 callback=self._on_progress,
             )
-            params = backend.to_numpy(problem.expand(solution.params))
+            params = backend.to_numpy(way.problem.expand(solution.params))
         self._keep(objective, targets.classes, solution, params)
         self.backend_ = report
         self._judge(solution, tol)
         return self
-
-    def _solver(self) -> Solver:
-        learning_rate = check_number("learning_rate", self.learning_rate, above=0, finite=True)
-        name = check_choice("solver", self.solver, ["auto", *SOLVERS])
-        return SOLVERS["lbfgs" if name == "auto" else name](learning_rate)
 
     def _objective(self, X: Array, targets: Targets, backend: Backend) -> Objective:
         """The objective on the backend's device: scikit-learn's C becomes alpha here."""

@@ -23,7 +23,7 @@ class GradientDescent:
     """
 
     learning_rate: float
-    may_centre: ClassVar[bool] = False  # its iterates are the lesson, not only their limit
+    may_condition: ClassVar[bool] = False  # its iterates are the lesson, not only their limit
 
     def expected_passes(self, max_iter: int) -> int:
         """It rarely stops early."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from accel.solvers.line_search import Point, wolfe_search
+from accel.solvers.descent import descend
 from accel.solvers.loop import State, evaluate
 
 Array = Any
@@ -32,13 +32,11 @@ class LBFGS:
     Notes
     -----
     Nocedal & Wright, Numerical Optimization, 2nd ed., Algorithms 7.4 and 7.5, pages 178 and 179.
-    All vectors stay on the device. Each evaluation brings its numbers (value, max|gradient|, slope
-    along the step) to the host in one transfer, so an iteration whose first step is accepted
-    synchronises once; s.y follows from the two slopes without another.
+    All vectors stay on the device; an iteration whose first step is accepted synchronises once.
     """
 
     n_pairs: int = 10
-    may_centre: ClassVar[bool] = True
+    may_condition: ClassVar[bool] = True
 
     def expected_passes(self, max_iter: int) -> int:
         """Between 30 and 100 on most data."""
@@ -54,43 +52,23 @@ class LBFGS:
         following = self._search(objective, state)
         if following.stalled and state.memory:
             restarted = replace(state, memory=(), n_evals=following.n_evals)
-            following = self._search(objective, restarted)
+            again = self._search(objective, restarted)
+            # the promise of the quasi-Newton direction is the better estimate of what is left
+            following = replace(again, promise=following.promise) if again.stalled else again
         return following
 
     def _search(self, objective: Any, state: State) -> State:
-        xp = objective.backend.xp
-        direction = _direction(state, xp)
-        n_evals = state.n_evals
-
-        def slope(gradient: Array) -> Array:
-            return xp.sum(gradient * direction, dtype=xp.float64)
-
-        def trial(step: float, *more: Any) -> tuple[Point, tuple[float, ...]]:
-            nonlocal n_evals
-            n_evals += 1
-            params = state.params + step * direction
-            gradient, numbers = evaluate(objective, params, slope, *more)
-            value, error, slope_there, *extras = numbers
-            return Point(step, value, slope_there, (params, gradient, error)), tuple(extras)
-
-        # The slope at the start comes with the first trial, not in a transfer of its own.
-        first, (slope_0,) = trial(1.0, lambda _: slope(state.gradient))
-        found = None
-        if slope_0 < 0:
-            found = wolfe_search(
-                lambda step: trial(step)[0],
-                Point(0.0, state.value, slope_0),
-                first,
-                rounding=4 * float(xp.finfo(state.params.dtype).eps) * abs(state.value),
-            )
-        if found is None:
-            return replace(state, stalled=True, n_evals=n_evals)
-        params, gradient, error = found.payload
-        s, y = params - state.params, gradient - state.gradient
-        sy = found.step * (found.slope - slope_0)
-        memory = (*state.memory, Pair(s, y, sy)) if sy > 0 else state.memory
-        kept = memory[max(0, len(memory) - self.n_pairs) :]
-        return State(params, gradient, found.value, error, n_evals, kept)
+        direction = _direction(state, objective.backend.xp)
+        following, sy = descend(objective, state, direction)
+        if not state.memory:  # the first direction knows no curvature and promises nothing
+            following = replace(following, promise=float("inf"))
+        if following.stalled:
+            return following
+        memory = state.memory
+        if sy > 0:
+            s, y = following.params - state.params, following.gradient - state.gradient
+            memory = (*memory, Pair(s, y, sy))
+        return replace(following, memory=memory[max(0, len(memory) - self.n_pairs) :])
 
 
 def _direction(state: State, xp: Any) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from math import isfinite
 from typing import Any, ClassVar, Protocol
@@ -12,12 +12,18 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 Array = Any
+NOISE = 16.0  # what the sums of a value lose, in units of its last digit
+MOST_IDLE = 3  # updates at the level of rounding that may pass without halving max|gradient|
 
 
 class Status(Enum):
     """How a fit ended; the value is a sentence that says what to do."""
 
     CONVERGED = "max|gradient| is at most tol: nothing to do."
+    ROUNDING = (
+        "the objective is at its minimum to the last digits that its dtype holds: nothing to do; "
+        "max|gradient| is above tol by rounding only."
+    )
     MAX_ITER = (
         "max_iter ended the fit before max|gradient| came down to tol: raise max_iter or tol."
     )
@@ -49,6 +55,10 @@ class State:
         What the solver remembers.
     stalled : bool
         No lower value can be found from here.
+    promise : float
+        Decrease that the direction of the last update, or the failed one, promised.
+    idle : int
+        Consecutive updates that promised no decrease beyond rounding and did not halve the error.
     """
 
     params: Array
@@ -58,6 +68,8 @@ class State:
     n_evals: int
     memory: Any = None
     stalled: bool = False
+    promise: float = float("inf")
+    idle: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,7 +128,7 @@ class Solution:
 class Solver(Protocol):
     """An algorithm as a first state and a step, made of gradients and inner products only."""
 
-    may_centre: ClassVar[bool]  # whether its iterates may change with the coordinates
+    may_condition: ClassVar[bool]  # whether its iterates may change with the coordinates
 
     def expected_passes(self, max_iter: int) -> int:
         """Evaluations of the objective a fit may take: what a change of variables can save on."""
@@ -162,8 +174,9 @@ def minimize(
     started = time.perf_counter()
     history: list[float] = []
     state = _quietly(solver.init, objective, params)
+    certificate = _Certificate(objective, tol)
     try:
-        while (status := _outcome(objective, state, history, tol, max_iter)) is None:
+        while (status := _outcome(certificate, state, history, max_iter)) is None:
             elapsed_s = time.perf_counter() - started
             progress = Progress(len(history), state.value, state.error, elapsed_s, tol, max_iter)
             if callback is not None and callback(progress):
@@ -175,12 +188,17 @@ def minimize(
                 break
             if not following.stalled:
                 history.append(state.value)
-            state = following
+            state = _counted(objective, state, following)
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
-    error = _certified(objective, state)
     return Solution(
-        state.params, state.value, error, status, len(history), state.n_evals, tuple(history)
+        state.params,
+        state.value,
+        certificate.error(state),
+        status,
+        len(history),
+        state.n_evals,
+        tuple(history),
     )
 
 
@@ -204,22 +222,47 @@ def evaluate(objective: Any, params: Array, *more: Any) -> tuple[Array, tuple[fl
     return gradient, objective.backend.scalars(value, objective.error(gradient), *extras)
 
 
-def _certified(objective: Any, state: State) -> float:
-    """max|gradient| in the user's coordinates, of which state.error may be a lower bound."""
-    with np.errstate(all="ignore"):
-        exact = objective.certify(state.params, state.gradient)
-    (error,) = objective.backend.scalars(exact)
-    return float(error)
+def _counted(objective: Any, state: State, following: State) -> State:
+    """The following state, with the count of idle updates."""
+    eps = float(objective.backend.xp.finfo(state.params.dtype).eps)
+    at_rounding = following.promise <= NOISE * eps * abs(state.value)
+    halved = following.error <= 0.5 * state.error and not following.stalled
+    return replace(following, idle=state.idle + 1 if at_rounding and not halved else 0)
+
+
+class _Certificate:
+    """max|gradient| in the user's coordinates, of which state.error may be a cheap lower bound."""
+
+    def __init__(self, objective: Any, tol: float) -> None:
+        self.objective, self.tol = objective, tol
+        self._of: State | None = None
+        self._error, self._ratio = 0.0, 1.0
+
+    def holds(self, state: State) -> bool:
+        """Whether it is at most tol; an exact look waits until the last one's ratio allows it."""
+        return state.error * self._ratio <= self.tol and self.error(state) <= self.tol
+
+    def error(self, state: State) -> float:
+        """It, exactly; taken once a state."""
+        if self._of is not state:
+            with np.errstate(all="ignore"):
+                exact = self.objective.certify(state.params, state.gradient)
+            (self._error,) = self.objective.backend.scalars(exact)
+            self._of = state
+            self._ratio = max(1.0, self._error / state.error) if state.error > 0 else 1.0
+        return self._error
 
 
 def _outcome(
-    objective: Any, state: State, history: list[float], tol: float, max_iter: int
+    certificate: _Certificate, state: State, history: list[float], max_iter: int
 ) -> Status | None:
     """Why to stop at this state, or None to go on."""
     if not _is_finite(state):
         return Status.DIVERGED
-    if state.error <= tol and _certified(objective, state) <= tol:
+    if certificate.holds(state):
         return Status.CONVERGED
+    if state.idle > MOST_IDLE or (state.stalled and state.idle):
+        return Status.ROUNDING
     if state.stalled:
         return Status.STALLED
     if len(history) >= max_iter:

@@ -1,8 +1,4 @@
-"""Exact changes of variables: the same objective in coordinates that are cheaper to walk in.
-
-Each has the members of `Objective` that a solver sees (`value_and_grad`, `error`, `certify`,
-`backend`) and `expand`, which leads back to the user's coordinates.
-"""
+"""A linear model with fewer rows than columns, in as many coordinates as rows."""
 
 from __future__ import annotations
 
@@ -69,6 +65,7 @@ class RowSpace:
         V = xp.linalg.solve(factor, xp.astype(XW, factor.dtype))
         self.start = self._join(xp.astype(V, start.dtype), start)
         self.value_and_grad = self.reduced.value_and_grad
+        self.quadratic = self.reduced.quadratic
 
     def error(self, gradient: Array) -> Array:
         """A lower bound of max|gradient|, |g|_2 / sqrt(d): the exact one costs a pass."""
@@ -163,110 +160,3 @@ def _column_blocks(X: Array, dtype: Any, xp: Any) -> Iterator[tuple[slice, Array
 
 def _itemsize(array: Array) -> int:
     return 8 if "64" in str(array.dtype) else 4
-
-
-class Centred:
-    r"""A linear model with an unpenalised intercept, as if the columns of X had mean zero.
-
-    With :math:`b' = b + \mu W` the raw predictions :math:`X W + b = (X - \mu) W + b'` are those of
-    centred columns, X itself is not touched, and the minimum is the same for any :math:`\mu`:
-
-    .. math:: b = b' - \mu W, \qquad g'_W = g_W - \mu^\top g_b, \qquad g'_b = g_b
-
-    The Hessian loses the one large eigenvalue that a common offset of the columns gives it.
-
-    Parameters
-    ----------
-    problem : Objective or RowSpace
-        Of a linear model with biases.
-    start : array (n_params,)
-        Start in the coordinates of problem.
-    mean : array (n_in,)
-        :math:`\mu` in the coordinates of problem, on the device.
-    """
-
-    def __init__(self, problem: Any, start: Array, mean: Array) -> None:
-        self.problem, self.backend, self.mean = problem, problem.backend, mean
-        self.start = self._shift(start, 1.0)
-
-    def value_and_grad(self, params: Array) -> tuple[Array, Array]:
-        """Objective and gradient in the centred coordinates."""
-        value, gradient = self.problem.value_and_grad(self._shift(params, -1.0))
-        return value, self._tilt(gradient, -1.0)
-
-    def error(self, gradient: Array) -> Array:
-        """max|gradient| of problem, or its lower bound."""
-        return self.problem.error(self._tilt(gradient, 1.0))
-
-    def certify(self, params: Array, gradient: Array) -> Array:
-        """The user's max|gradient|."""
-        return self.problem.certify(self._shift(params, -1.0), self._tilt(gradient, 1.0))
-
-    def expand(self, params: Array) -> Array:
-        """The user's coordinates."""
-        return self.problem.expand(self._shift(params, -1.0))
-
-    def _shift(self, params: Array, sign: float) -> Array:
-        """B + sign mu W in the place of b."""
-        W, b = self._split(params)
-        return self._join(W, b + sign * (self.mean @ W))
-
-    def _tilt(self, gradient: Array, sign: float) -> Array:
-        """g_W + sign mu' g_b in the place of g_W."""
-        g_W, g_b = self._split(gradient)
-        return self._join(g_W + sign * self.mean[:, None] * g_b[None, :], g_b)
-
-    def _split(self, params: Array) -> tuple[Array, Array]:
-        d = self.mean.shape[0]
-        K = params.shape[0] // (d + 1)
-        return self.backend.xp.reshape(params[: d * K], (d, K)), params[d * K :]
-
-    def _join(self, W: Array, b: Array) -> Array:
-        return self.backend.xp.concat([self.backend.xp.reshape(W, (-1,)), b])
-
-
-def column_means(objective: Objective) -> Array:
-    """Weighted means of the columns of c X, in one pass: sum of s_i c x_i."""
-    xp, s = objective.backend.xp, objective.weights
-
-    def block(rows: slice) -> Array:
-        return s[rows] @ xp.astype(objective.X[rows, :], s.dtype, copy=False)
-
-    n, d = objective.X.shape
-    row_bytes = 8 * d
-    return objective.input_scale * sum(objective.backend.map_blocks(block, n, row_bytes))
-
-
-def conditioned(
-    objective: Objective, start: Array, solver: Any, max_iter: int
-) -> tuple[Any, Array]:
-    """The coordinates in which the solver walks, and the start in them.
-
-    Parameters
-    ----------
-    objective : Objective
-        In the user's coordinates.
-    start : array (n_params,)
-        In the user's coordinates.
-    solver : Solver
-        Says how many passes it expects and whether its iterates may change.
-    max_iter : int
-        Largest number of updates.
-
-    Returns
-    -------
-    problem : Objective, RowSpace or Centred
-        What to minimise.
-    start : array
-        Where from.
-    """
-    problem: Any = objective
-    linear = objective
-    with np.errstate(all="ignore"):  # a Gram matrix that overflows is refused by its pivots
-        reduced = row_space(objective, start, solver.expected_passes(max_iter))
-    if reduced is not None:
-        problem, linear, start = reduced, reduced.reduced, reduced.start
-    if solver.may_centre and linear.network.bias and not linear.network.hidden:
-        problem = Centred(problem, start, column_means(linear))
-        start = problem.start
-    return problem, start

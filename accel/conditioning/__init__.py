@@ -1,0 +1,13 @@
+"""Exact changes of variables: the same objective in coordinates that are cheaper to walk in.
+
+Here belongs what moves a linear model into other coordinates and leads back, exactly, without
+touching X: `RowSpace` (as many coordinates as rows) and `Standardised` (centred and scaled
+columns). Each has the members of `Objective` that a solver sees (`value_and_grad`, `quadratic`,
+`error`, `certify`, `backend`) and `expand`, which leads back to the user's coordinates. No loss and
+no solver is named here.
+"""
+
+from accel.conditioning.rowspace import RowSpace, row_space
+from accel.conditioning.standardised import Standardised, look, standardised
+
+__all__ = ["RowSpace", "Standardised", "look", "row_space", "standardised"]

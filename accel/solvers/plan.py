@@ -1,0 +1,142 @@
+"""What a fit will do, decided before it starts: coordinates and solver, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from accel.conditioning import row_space, standardised
+from accel.objective import Objective
+from accel.solvers.curvature import affordable
+from accel.solvers.gd import GradientDescent
+from accel.solvers.lbfgs import LBFGS
+from accel.solvers.loop import Solver
+from accel.solvers.newton import NewtonCholesky
+from accel.solvers.newton_cg import NewtonCG
+
+Array = Any
+
+# name -> solver for the learning rate asked for (all but gd find their own step)
+SOLVERS: dict[str, Callable[[float], Solver]] = {
+    "lbfgs": lambda learning_rate: LBFGS(),  # noqa: ARG005
+    "newton-cg": lambda learning_rate: NewtonCG(),  # noqa: ARG005
+    "newton-cholesky": lambda learning_rate: NewtonCholesky(),  # noqa: ARG005
+    "gd": GradientDescent,
+}
+# A Hessian of this many parameters is factored in the time of a few calls, whatever the number of
+# rows; and formed, in this many operations, in less than the passes it saves.
+FEW_PARAMETERS = 128
+HESSIAN_FLOPS = 2e8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Coordinates, start and solver of a fit, and why.
+
+    Parameters
+    ----------
+    problem : Objective, RowSpace or Standardised
+        What is minimised.
+    start : array (n_params,)
+        Start in its coordinates, on the device.
+    solver : Solver
+        The algorithm.
+    solver_name : str
+        Its key in `SOLVERS`.
+    reasons : tuple of str
+        One sentence for each decision.
+    """
+
+    problem: Any
+    start: Array
+    solver: Solver
+    solver_name: str
+    reasons: tuple[str, ...]
+
+
+def plan(
+    objective: Objective, start: Array, solver_name: str, *, learning_rate: float, max_iter: int
+) -> Plan:
+    """Choose coordinates and, where "auto" is asked for, the solver.
+
+    Parameters
+    ----------
+    objective : Objective
+        Of a linear model, in the user's coordinates.
+    start : array (n_params,)
+        Start in the user's coordinates.
+    solver_name : str
+        A key of `SOLVERS`, or "auto".
+    learning_rate : float
+        For the solvers that take one.
+    max_iter : int
+        Largest number of updates.
+
+    Returns
+    -------
+    Plan
+        What to do.
+    """
+    problem: Any = objective
+    linear, reasons = objective, []
+    n, d = objective.X.shape
+    few = solver_name == "auto" and _is_few(n, objective.network)
+    likely = SOLVERS["newton-cg" if solver_name == "auto" else solver_name](learning_rate)
+    if not few:
+        with np.errstate(all="ignore"):  # a Gram matrix that overflows is refused by its pivots
+            reduced = row_space(objective, start, likely.expected_passes(max_iter))
+        if reduced is not None:
+            problem, linear, start = reduced, reduced.reduced, reduced.start
+            reasons.append(
+                f"Row space: {n} rows span the gradients, so {n} coordinates replace {d}."
+            )
+    if likely.may_condition:
+        with np.errstate(all="ignore"):
+            problem, is_scaled = standardised(problem, linear, start)
+        start = problem.start
+        if problem.mean is not None:
+            reasons.append("Centred columns: the intercept absorbs the shift.")
+        if is_scaled:
+            reasons.append("Scaled columns: they differ by more than a thousand in spread.")
+    if solver_name == "auto":
+        solver_name, why = choose(n, linear.network)
+        reasons.append(why)
+    else:
+        reasons.append(f"Solver {solver_name}: asked for.")
+    return Plan(problem, start, SOLVERS[solver_name](learning_rate), solver_name, tuple(reasons))
+
+
+def choose(n: int, network: Any) -> tuple[str, str]:
+    """The solver for a linear model of this shape, and why.
+
+    Parameters
+    ----------
+    n : int
+        Rows.
+    network : Network
+        The model, after a reduction to the row space.
+
+    Returns
+    -------
+    name : str
+        Key of `SOLVERS`.
+    reason : str
+        One sentence.
+    """
+    width, K = network.n_in + network.bias, network.n_out
+    size = f"{width} x {K} parameters"
+    if _is_few(n, network):
+        return "newton-cholesky", f"Solver newton-cholesky: {size} are few, H is cheap to factor."
+    if affordable(n, width, K):
+        return "newton-cg", (
+            f"Solver newton-cg: {size}, with a {width} x {width} metric from a row sample."
+        )
+    return "lbfgs", f"Solver lbfgs: {size} are too many for a {width} x {width} metric to pay."
+
+
+def _is_few(n: int, network: Any) -> bool:
+    n_params: int = network.n_params
+    return n_params <= FEW_PARAMETERS and n * n_params**2 <= HESSIAN_FLOPS
