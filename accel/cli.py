@@ -19,10 +19,11 @@ from sklearn.exceptions import ConvergenceWarning
 
 import accel
 from accel import datasets, tutorial
+from accel.estimators.account import Stages
 from accel.files import load_model, prepare_folder, write_atomically
 from accel.progress import ProgressLine
 from accel.solvers import SOLVERS
-from accel.train import MODELS, Stages, Trained, train
+from accel.train import MODELS, Trained, train
 
 app = typer.Typer(
     help="Linear models with the same numbers on a CPU and on an NVIDIA GPU.",

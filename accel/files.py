@@ -154,6 +154,8 @@ def save_model(
         "gradient_norm": model.gradient_norm_,
         "n_iter": int(model.n_iter_[0]),
         "input_scale": model.input_scale_,
+        "n_passes": model.n_passes_,
+        "account": str(model.account_),
         "backend": asdict(model.backend_),
     }
     arrays = {
@@ -229,6 +231,8 @@ def _rebuild(
     model.gradient_norm_ = header["gradient_norm"]
     model.status_ = Status[header["status"]]
     model.backend_ = BackendReport(**header["backend"])
+    model.n_passes_ = int(header.get("n_passes", 0))
+    model.account_ = header.get("account", "No account: the file was written by accel 0.1.0.")
     return model
 
 

@@ -159,7 +159,9 @@ class Softmax:
     Notes
     -----
     The maximum of each row is subtracted first, so the one exp serves the loss and the gradient
-    and cannot overflow.
+    and cannot overflow. Where the own class is the largest, the loss is log1p of the sum over the
+    others, and the gradient there is minus that sum: both keep their relative precision on samples
+    that are already well classified, where log(total) and p - 1 would round to zero.
     """
 
     name = "softmax"
@@ -176,9 +178,12 @@ class Softmax:
     def loss_gradient(self, Y: Array, raw_prediction: Array, *, xp: Any) -> tuple[Array, Array]:
         """Loss (n_samples,) and gradient (n_samples, n_classes)."""
         z, e, total = _shifted_exp(raw_prediction, xp=xp)
-        one_hot = xp.astype(xp.arange(z.shape[1], dtype=Y.dtype, device=Y.device) == Y, z.dtype)
-        loss = xp.log(total[:, 0]) - xp.sum(z * one_hot, axis=1)
-        return loss, e / total - one_hot
+        is_own = xp.arange(z.shape[1], dtype=Y.dtype, device=Y.device) == Y
+        one_hot = xp.astype(is_own, z.dtype)
+        others = xp.sum(e * (1 - one_hot), axis=1, keepdims=True)
+        own = xp.sum(z * one_hot, axis=1)
+        loss = xp.where(own < 0, xp.log(total[:, 0]) - own, xp.log1p(others[:, 0]))
+        return loss, xp.where(is_own, -others, e) / total
 
     def curvature(self, raw_prediction: Array, *, xp: Any) -> Array:
         """The probabilities p: the second derivative is diag(p) - p p'."""

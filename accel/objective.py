@@ -6,7 +6,7 @@ from collections import Counter
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from accel.backends.interchange import take_rows
+from accel.backends.interchange import is_sparse, take_rows
 
 if TYPE_CHECKING:
     from accel.backends import Backend
@@ -17,9 +17,10 @@ Array = Any
 
 
 class Objective:
-    r"""Weighted mean loss plus the ridge penalty, and its gradient.
+    r"""Weighted mean loss plus the penalties, and its gradient.
 
-    .. math:: f(\theta) = \sum_i s_i\, \ell(y_i, z_i) + \frac{\alpha}{2} \sum_{W \in \theta} |W|^2,
+    .. math:: f(\theta) = \sum_i s_i\, \ell(y_i, z_i)
+                 + \sum_{W \in \theta} \left( \frac{\alpha}{2} |W|_2^2 + \lambda |W|_1 \right),
               \qquad z = \mathrm{network}(c X; \theta), \qquad \sum_i s_i = 1
 
     The biases are not penalised.
@@ -45,8 +46,7 @@ class Objective:
     input_scale : float, default=1.0
         The factor c of X, applied to the first W instead: (c X) W = X (c W).
     l1 : float, default=0.0
-        Strength of an l1 penalty on every element of every W. It is not part of f, which stays
-        smooth: the solver that takes it reads it here.
+        Strength lambda of the l1 penalty.
 
     Attributes
     ----------
@@ -81,7 +81,9 @@ class Objective:
         self.scale = 1.0
         if input_scale != 1.0:
             self.scale = backend.asarray(network.input_scale(input_scale), dtype=weights.dtype)
-        self._row_bytes = network.row_elements * (8 if weights.dtype == backend.xp.float64 else 4)
+        stored = 2 * X.nnz // X.shape[0] + 1 if is_sparse(X) else network.n_in
+        elements = network.row_elements - network.n_in + stored
+        self._row_bytes = elements * (8 if weights.dtype == backend.xp.float64 else 4)
         self.passes: Counter[str] = Counter()
         self._purpose = "value and gradient"
         self._block = self._best_block()
@@ -100,12 +102,14 @@ class Objective:
             f(params). Its sums are float64 whatever X is: a line search compares values that
             differ in the last digits.
         gradient : array (n_params,)
-            In the dtype of the weights.
+            Of its smooth part, without the l1 penalty; in the dtype of the weights.
         """
         self.passes[self._purpose] += 1
         xp, scaled = self.backend.xp, params * self.scale
         shrink = self.penalty * params
         value, gradient = 0.5 * xp.sum(shrink * params, dtype=xp.float64), shrink
+        if self.l1 is not None:
+            value = value + xp.sum(self.l1 * xp.abs(params), dtype=xp.float64)
         blocks = self.backend.map_blocks(
             lambda rows: self._block(scaled, rows), self.X.shape[0], self._row_bytes
         )
@@ -138,6 +142,7 @@ class Objective:
         parts = list(self.backend.map_blocks(curvature, self.X.shape[0], self._row_bytes))
         model = copy(self)
         model.Y = parts[0] if len(parts) == 1 else xp.concat(parts)
+        model.l1 = None
         model.loss = loss.quadratic
         model._purpose = "Hessian product"
         model._block = model._best_block()
@@ -147,13 +152,19 @@ class Objective:
         """Rows of X, without its factor, in the dtype of the weights."""
         return take_rows(self.X, rows, self.weights.dtype, xp=self.backend.xp)
 
-    def error(self, gradient: Array) -> Array:
-        """max|gradient|, 0-d, on the device: what the tolerance is compared with."""
-        return self.backend.xp.max(self.backend.xp.abs(gradient))
+    def error(self, params: Array, gradient: Array) -> Array:
+        """max|gradient|, 0-d, on the device: what the tolerance is compared with.
 
-    def certify(self, params: Array, gradient: Array) -> Array:  # noqa: ARG002
-        """max|gradient| in the user's coordinates, exactly; these are, and `error` is exact."""
-        return self.error(gradient)
+        With an l1 penalty, the largest component of the subgradient of least norm.
+        """
+        xp = self.backend.xp
+        if self.l1 is not None:
+            gradient = minimum_norm_subgradient(params, gradient, self.l1, xp=xp)
+        return xp.max(xp.abs(gradient))
+
+    def certify(self, params: Array, gradient: Array) -> Array:
+        """The same in the user's coordinates, exactly; these are, and `error` is exact."""
+        return self.error(params, gradient)
 
     def expand(self, params: Array) -> Array:
         """Params in the user's coordinates; these are."""
@@ -184,3 +195,26 @@ class Objective:
             return value, g_W if b is None else self.backend.xp.concat([g_W, g_b])
 
         return fused
+
+
+def minimum_norm_subgradient(params: Array, gradient: Array, l1: Array, *, xp: Any) -> Array:
+    r"""The subgradient of least norm of f + sum of l1 |params|: zero exactly at the minimum.
+
+    .. math:: v_j = g_j + \lambda_j \operatorname{sign}(w_j) \; (w_j \ne 0), \qquad
+              v_j = \operatorname{sign}(g_j) \max(|g_j| - \lambda_j, 0) \; (w_j = 0)
+
+    Parameters
+    ----------
+    params, gradient, l1 : array (n_params,)
+        Where, the gradient of the smooth part there, and the strength for each parameter.
+    xp : module
+        Array namespace of all three.
+
+    Returns
+    -------
+    array (n_params,)
+        v.
+    """
+    excess = xp.abs(gradient) - l1
+    at_zero = xp.sign(gradient) * xp.where(excess > 0, excess, xp.zeros_like(excess))
+    return xp.where(params != 0, gradient + l1 * xp.sign(params), at_zero)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +13,11 @@ from accel import plots
 from accel.backends import get_backend
 from accel.datasets import DataError, Dataset
 from accel.estimators import LogisticRegression
+from accel.estimators.account import Stages
 from accel.files import prepare_folder, save_model, write_atomically
 
 # name -> estimator class
 MODELS: dict[str, Callable[..., LogisticRegression]] = {"logistic": LogisticRegression}
-
-
-@dataclass
-class Stages:
-    """Seconds spent in each named stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Time the body of a with statement."""
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
 @dataclass(frozen=True)

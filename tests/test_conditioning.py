@@ -39,7 +39,7 @@ def test_value_gradient_and_certificate_are_those_of_the_full_problem(
     assert float(backend.to_numpy(reduced.certify(params, gradient))) == pytest.approx(
         exact, rel=1e-9
     )
-    assert float(backend.to_numpy(reduced.error(gradient))) <= exact * (1 + 1e-12)
+    assert float(backend.to_numpy(reduced.error(params, gradient))) <= exact * (1 + 1e-12)
     assert_close(backend, reduced.expand(reduced.start), backend.to_numpy(start))
 
 

@@ -41,7 +41,8 @@ def test_every_parameter_survives(tmp_path):
         "C": np.float32(0.5), "solver": "gd", "fit_intercept": np.True_, "max_iter": np.int64(7),
         "class_weight": {0: 2.0, 1: np.float64(1.5)}, "tol": 1e-3, "learning_rate": 0.25,
         "warm_start": True, "random_state": 3, "verbose": 0, "input_scale": 0.5,
-        "backend": "numpy",
+        "backend": "numpy", "penalty": "deprecated", "l1_ratio": 0.0, "dual": False,
+        "intercept_scaling": 1.0, "n_jobs": None,
     }  # fmt: skip
     model = LogisticRegression(**params, callback=lambda progress: False)
     model.fit(X, y)

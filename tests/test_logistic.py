@@ -425,13 +425,6 @@ def test_a_whole_fit_moves_arrays_once_and_synchronises_once_an_evaluation(blobs
     assert backend.count["passes"] <= 1.3 * model.n_iter_[0] + 3
 
 
-def test_sparse_is_refused_clearly(blobs):
-    from scipy import sparse
-
-    with pytest.raises(TypeError, match=r"[Ss]parse"):
-        LogisticRegression().fit(sparse.csr_array(blobs[0]), blobs[1])
-
-
 def test_pickle_loads_and_predicts_where_cupy_is_not_installed(backend, blobs, tmp_path):
     X, y = blobs
     model = LogisticRegression(backend=backend.name).fit(backend.asarray(X), y)

@@ -75,6 +75,18 @@ def test_logistic_gradient_keeps_relative_precision_far_from_the_boundary():
     assert gradient[0, 0] == pytest.approx(-9.357622968840175e-14, rel=1e-6)
 
 
+def test_softmax_keeps_relative_precision_far_from_the_boundary(backend):
+    """Loss and gradient of a sample 30 above the rest: e^-30, not the zero of log(1 + e^-30)."""
+    loss, xp = LOSSES["softmax"], backend.xp
+    Y = backend.asarray(loss.encode_target(np.array([1])))
+    z = backend.asarray(np.array([[0.0, 30.0, -1.0]], dtype=np.float32))
+    value, gradient = loss.loss_gradient(Y, z, xp=xp)
+    small = np.exp([-30.0, -31.0])
+    assert_close(backend, value, [small.sum()], dtype="float32", kind="elementwise", scale=1e-13)
+    wanted = [[small[0], -small.sum(), small[1]]]
+    assert_close(backend, gradient, wanted, dtype="float32", kind="elementwise", scale=1e-13)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 @given(data=st.data())
 def test_gradient_is_the_derivative(name, data):

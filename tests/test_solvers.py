@@ -16,6 +16,8 @@ from tests.closeness import assert_close
 from tests.strict import StrictBackend, hidden_synchronisations
 from tests.test_objective import make, problem
 
+NEWTON = ("newton-cg", "newton-cholesky", "orthant")
+
 
 class Function:
     """An objective given as a NumPy function, on a backend."""
@@ -28,11 +30,14 @@ class Function:
         asarray = self.backend.asarray
         return asarray(np.asarray(self.value(x))), asarray(np.asarray(self.gradient(x)))
 
-    def error(self, gradient):
+    def error(self, params, gradient):
         return self.backend.xp.max(self.backend.xp.abs(gradient))
 
     def certify(self, params, gradient):
-        return self.error(gradient)
+        return self.error(params, gradient)
+
+    def expand(self, params):
+        return params
 
 
 def rosenbrock(backend):
@@ -215,8 +220,8 @@ def test_one_synchronisation_and_one_pass_an_evaluation_and_none_hidden(name, mo
     assert set(backend.count) == {"scalars", "passes"}
     assert backend.count["passes"] == sum(passes.values())
     assert passes["value and gradient"] == solution.n_evals <= 1.3 * solution.n_iter + 3
-    assert passes["curvature"] == (solution.n_iter if "newton" in name else 0)
-    norms = solution.n_iter if name == "newton-cg" else 0
+    assert passes["curvature"] == (solution.n_iter if name in NEWTON else 0)
+    norms = solution.n_iter if name in ("newton-cg", "orthant") else 0
     assert backend.count["scalars"] == solution.n_evals + passes["Hessian product"] + norms + 1
 
 

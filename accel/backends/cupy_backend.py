@@ -13,7 +13,7 @@ from typing import Any
 import array_api_compat as compat
 
 from accel.backends.base import BackendReport, BackendUnavailable, first_line, row_blocks
-from accel.backends.interchange import to_host
+from accel.backends.interchange import is_sparse, to_host
 from accel.backends.kernels import cuda
 
 # A block takes half of the GPU's L2 cache, so that its second product finds it there; where the
@@ -46,6 +46,9 @@ class CupyBackend:
 
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         """The array in the memory of this GPU; torch CUDA tensors come in without a copy."""
+        if is_sparse(array):
+            with self.device:
+                return importlib.import_module("cupyx.scipy.sparse").csr_matrix(array)
         if compat.is_torch_array(array):
             on_gpu = owner(array) is not None
             array = self.cupy.from_dlpack(array.detach()) if on_gpu else to_host(array)
@@ -80,7 +83,8 @@ class CupyBackend:
 
     def linear_pass(self, loss: str, X: Any, n_outputs: int) -> Callable[..., Any] | None:
         """The fused CUDA kernel where `KERNELS_VARIABLE` asks for it; else row blocks."""
-        if os.environ.get(KERNELS_VARIABLE) != "1" or not cuda.supports(loss, X, n_outputs):
+        asked_for = os.environ.get(KERNELS_VARIABLE) == "1" and not is_sparse(X)
+        if not asked_for or not cuda.supports(loss, X, n_outputs):
             return None
         return cuda.LinearPass(self.cupy, str(X.dtype), n_outputs)
 

@@ -11,33 +11,53 @@ import numpy as np
 Array = Any
 
 
-def is_device_array(array: Any) -> bool:
-    """Whether it is an array of a library other than NumPy: cupy, torch, an array API namespace."""
-    return compat.is_array_api_obj(array) and not compat.is_numpy_array(array)
-
-
-def namespace(array: Any) -> Any:
-    """The array API namespace of an array; NumPy for whatever NumPy can read."""
-    return compat.array_namespace(array) if is_device_array(array) else np
-
-
 def is_sparse(array: Any) -> bool:
     """Whether it is a sparse matrix of scipy or cupyx."""
     return hasattr(array, "tocsr")
 
 
+def _values(array: Any) -> Any:
+    """The array itself, or the stored elements of a sparse matrix, which lie where it lies."""
+    return array.data if is_sparse(array) and hasattr(array, "data") else array
+
+
+def is_device_array(array: Any) -> bool:
+    """Whether it is an array of a library other than NumPy: cupy, torch, an array API namespace."""
+    values = _values(array)
+    return compat.is_array_api_obj(values) and not compat.is_numpy_array(values)
+
+
+def namespace(array: Any) -> Any:
+    """The array API namespace of an array; NumPy for whatever NumPy can read."""
+    return compat.array_namespace(_values(array)) if is_device_array(array) else np
+
+
 def take_rows(X: Array, rows: slice, dtype: Any, *, xp: Any) -> Array:
-    """Rows of a dense or CSR matrix in this dtype; a CSR matrix has it already."""
-    if is_sparse(X):
-        return X if rows == slice(0, X.shape[0]) else X[rows]
-    return xp.astype(X[rows, :], dtype, copy=False)
+    """Rows of a dense or CSR matrix in this dtype, without a copy where that is possible."""
+    if not is_sparse(X):
+        return xp.astype(X[rows, :], dtype, copy=False)
+    block = X if rows == slice(0, X.shape[0]) else _csr_rows(X, rows)
+    return block.astype(dtype, copy=False)
+
+
+def _csr_rows(X: Array, rows: slice) -> Array:
+    """Consecutive rows of a host matrix as views of its arrays; others by its own indexing."""
+    start, stop, step = rows.indices(X.shape[0])
+    if step != 1 or not compat.is_numpy_array(X.data):
+        return X[rows]
+    first, last = X.indptr[start], X.indptr[stop]
+    block = type(X)((stop - start, X.shape[1]), dtype=X.dtype)
+    # assigned, because the constructor copies what is less than half of its base
+    block.data, block.indices = X.data[first:last], X.indices[first:last]
+    block.indptr = X.indptr[start : stop + 1] - first
+    return block
 
 
 def to_host(array: Any) -> Any:
     """Arrays of other libraries as NumPy, without a copy where they lie in host memory."""
     if not is_device_array(array):
         return array
-    if compat.is_cupy_array(array):
+    if compat.is_cupy_array(_values(array)):
         return array.get()
     if compat.is_torch_array(array):
         array = array.detach().cpu()
@@ -48,9 +68,10 @@ def like(values: Any, array: Any) -> Any:
     """A NumPy array in the namespace and on the device of another array."""
     if not is_device_array(array):
         return values
-    return namespace(array).asarray(values, device=compat.device(array))
+    return namespace(array).asarray(values, device=compat.device(_values(array)))
 
 
 def device_of(array: Any) -> AbstractContextManager[Any]:
     """Inside it, the GPU on which a cupy array lies is the current one."""
-    return array.device if compat.is_cupy_array(array) else nullcontext()
+    values = _values(array)
+    return values.device if compat.is_cupy_array(values) else nullcontext()

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from accel.backends.base import BackendReport, BackendUnavailable, first_line, row_blocks
-from accel.backends.interchange import to_host
+from accel.backends.interchange import is_sparse, to_host
 
 # Both products of a block find it in the last-level cache, and a block is long enough for BLAS to
 # run at its full rate on one thread and for the calls around it to cost nothing.
@@ -42,7 +42,8 @@ class NumpyBackend:
 
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         """The array in host memory."""
-        return np.asarray(to_host(array), dtype=dtype)
+        host = to_host(array)
+        return host if is_sparse(host) else np.asarray(host, dtype=dtype)
 
     def to_numpy(self, array: Any) -> Any:
         """The array itself."""
@@ -79,6 +80,8 @@ class NumpyBackend:
 
     def linear_pass(self, loss: str, X: Any, n_outputs: int) -> Callable[..., Any] | None:
         """The fused Numba pass for a few outputs and an X that is large and lies in rows."""
+        if is_sparse(X):
+            return None
         if X.size * max(4, X.dtype.itemsize) < FUSED_BYTES or not X.flags.c_contiguous:
             return None
         cpu, _ = _kernels()

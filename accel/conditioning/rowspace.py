@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from accel.backends.base import row_blocks
+from accel.backends.interchange import is_sparse
 from accel.objective import Objective
 
 Array = Any
@@ -61,13 +62,14 @@ class RowSpace:
             backend=objective.backend,
         )
         W = xp.reshape(start[: self._n_weights], (network.n_in, network.n_out))
+        objective.passes["way into the row space"] += 1
         XW = sum(X @ W[columns, :] for columns, X in self._columns())
         V = xp.linalg.solve(factor, xp.astype(XW, factor.dtype))
         self.start = self._join(xp.astype(V, start.dtype), start)
         self.value_and_grad = self.reduced.value_and_grad
         self.quadratic = self.reduced.quadratic
 
-    def error(self, gradient: Array) -> Array:
+    def error(self, params: Array, gradient: Array) -> Array:  # noqa: ARG002
         """A lower bound of max|gradient|, |g|_2 / sqrt(d): the exact one costs a pass."""
         xp = self.backend.xp
         wide = xp.astype(gradient, xp.float64)  # the square of a large float32 overflows
@@ -78,8 +80,9 @@ class RowSpace:
 
         Q g_V would be cheaper, but L is X rounded: in float32 that shows in the certificate.
         """
-        _, exact = self.full.value_and_grad(self.expand(params))
-        return self.full.error(exact)
+        full = self.expand(params)
+        _, exact = self.full.value_and_grad(full)
+        return self.full.error(full, exact)
 
     def expand(self, params: Array) -> Array:
         """The user's coordinates: W = W_0 + Q (V - V_0)."""
@@ -92,6 +95,7 @@ class RowSpace:
         V = xp.reshape(change[: self.factor.shape[0] * network.n_out], (-1, network.n_out))
         a = xp.linalg.solve(self.factor.T, xp.astype(V, self.factor.dtype))
         W = xp.concat([xp.astype(X, a.dtype).T @ a for _, X in self._columns()])
+        self.full.passes["way back from the row space"] += 1
         return self._join(xp.astype(W, params.dtype), change)
 
     def _join(self, W: Array, params: Array) -> Array:
@@ -131,6 +135,8 @@ def row_space(objective: Objective, start: Array, n_passes: int) -> RowSpace | N
     network, xp = objective.network, objective.backend.xp
     if (
         network.hidden
+        or objective.l1 is not None
+        or is_sparse(objective.X)
         or n >= d
         or n_passes * (1 - n / d) * _itemsize(start) <= 2 * n * BYTES_PER_FLOP
     ):
@@ -139,6 +145,7 @@ def row_space(objective: Objective, start: Array, n_passes: int) -> RowSpace | N
     if objective.alpha > 0 and largest > 0:
         return None  # the part of the start outside the row space would shrink step by step
     blocks = _column_blocks(objective.X, xp.float64, xp)
+    objective.passes["Gram matrix"] += 1
     gram = sum(X @ X.T for _, X in blocks)
     try:
         factor = xp.linalg.cholesky(gram)

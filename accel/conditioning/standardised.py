@@ -157,9 +157,9 @@ class Standardised:
             X = X * self.scale
         return xp.concat([X, xp.ones_like(X[:, :1])], axis=1) if self.network.bias else X
 
-    def error(self, gradient: Array) -> Array:
+    def error(self, params: Array, gradient: Array) -> Array:
         """max|gradient| of problem, or its lower bound."""
-        return self.problem.error(self.users_gradient(gradient))
+        return self.problem.error(self._leave(params), self.users_gradient(gradient))
 
     def certify(self, params: Array, gradient: Array) -> Array:
         """The user's max|gradient|."""

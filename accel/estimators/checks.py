@@ -20,7 +20,7 @@ from sklearn.utils.validation import (
 )
 
 from accel.backends.base import row_blocks
-from accel.backends.interchange import is_device_array, namespace, to_host
+from accel.backends.interchange import is_device_array, is_sparse, namespace, to_host
 
 Array = Any
 # Storage that is trained on as it lies; a block of it at a time becomes float32.
@@ -82,10 +82,11 @@ def check_X(estimator: Any, X: Any, *, fitting: bool) -> Array:
         check_is_fitted(estimator)
     if is_device_array(X):
         return _check_device_X(estimator, X, fitting=fitting)
-    compact = str(getattr(X, "dtype", "")) in COMPACT
+    compact = str(getattr(X, "dtype", "")) in COMPACT and not is_sparse(X)
     X = validate_data(
         estimator,
         X,
+        accept_sparse="csr",
         dtype=[X.dtype] if compact else [np.float64, np.float32],
         ensure_all_finite=not compact,
         reset=fitting,
@@ -100,10 +101,13 @@ def _check_device_X(estimator: Any, X: Any, *, fitting: bool) -> Array:
             f"X has shape {tuple(X.shape)}: pass (n_samples, n_features), none of them 0."
         )
     name = str(X.dtype).rpartition(".")[2]
-    if name not in (*COMPACT, "float32", "float64"):
+    stored = ("float32", "float64") if is_sparse(X) else (*COMPACT, "float32", "float64")
+    if name not in stored:
         if not xp.isdtype(X.dtype, ("bool", "integral", "real floating")):
             raise ValueError(f"X holds {name} values: pass real numbers.")
-        X = xp.astype(X, xp.float64)
+        X = X.astype("float64") if is_sparse(X) else xp.astype(X, xp.float64)
+    if is_sparse(X):
+        X = X.tocsr()
     if fitting:
         vars(estimator).pop("feature_names_in_", None)
         estimator.n_features_in_ = int(X.shape[1])
@@ -118,6 +122,9 @@ def _check_device_X(estimator: Any, X: Any, *, fitting: bool) -> Array:
 def _check_finite(X: Array, xp: Any) -> Array:
     """X, if it is finite; looked at block by block, so that no mask of its size is made."""
     if "int" in str(X.dtype):
+        return X
+    if is_sparse(X):
+        _check_finite(xp.reshape(X.data, (-1, 1)), xp)
         return X
     for rows in row_blocks(X.shape[0], 4 * X.shape[1], CHECK_BLOCK_BYTES):
         if not bool(xp.all(xp.isfinite(X[rows, :]))):

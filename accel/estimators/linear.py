@@ -8,7 +8,14 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from accel.backends.base import row_blocks
-from accel.backends.interchange import device_of, like, namespace, to_host
+from accel.backends.interchange import (
+    device_of,
+    is_sparse,
+    like,
+    namespace,
+    take_rows,
+    to_host,
+)
 from accel.estimators.checks import COMPACT, check_X
 from accel.losses import LOSSES, Loss
 from accel.network import Network
@@ -24,6 +31,13 @@ def loss_for(n_classes: int) -> Loss:
 
 class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Predictions from coef_, intercept_ and classes_, in the namespace and on the device of X."""
+
+    def __sklearn_tags__(self) -> Any:
+        """Sparse X is taken, and arrays of other libraries stay where they are."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.array_api_support = True
+        return tags
 
     def decision_function(self, X: Any) -> Array:
         """Raw predictions Z = X W + b.
@@ -124,7 +138,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """(n_samples, n_outputs); compact X is converted block by block."""
         X = check_X(self, X, fitting=False)
         xp = namespace(X)
-        compact = str(X.dtype).rpartition(".")[2] in COMPACT
+        compact = str(X.dtype).rpartition(".")[2] in COMPACT and not is_sparse(X)
         dtype = getattr(xp, str(self.coef_.dtype)) if compact else X.dtype
         W = (self.coef_.T * self.input_scale_).reshape(-1)
         params = xp.astype(like(np.concatenate([W, self.intercept_]), X), dtype)
@@ -132,7 +146,6 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         whole = [slice(0, X.shape[0])]
         blocks = row_blocks(X.shape[0], 8 * X.shape[1], BLOCK_BYTES) if compact else whole
         parts = [
-            network.forward(params, xp.astype(X[rows, :], dtype, copy=False), xp=xp)[0]
-            for rows in blocks
+            network.forward(params, take_rows(X, rows, dtype, xp=xp), xp=xp)[0] for rows in blocks
         ]
         return parts[0] if len(parts) == 1 else xp.concat(parts)

@@ -4,38 +4,39 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
 
 from accel.backends import Backend, backend_for
-from accel.backends.interchange import device_of
+from accel.backends.interchange import device_of, is_sparse
+from accel.estimators.account import Account, Stages
+from accel.estimators.callbacks import CallbackSupport, FitTasks, has_callbacks, managed
 from accel.estimators.checks import (
     Targets,
     arithmetic_dtype,
-    check_choice,
-    check_count,
-    check_flag,
-    check_number,
     check_start,
     check_targets,
     check_X,
 )
 from accel.estimators.linear import LinearClassifier, loss_for
+from accel.estimators.options import Options, options_of, solver_of
 from accel.network import Network
 from accel.objective import Objective
 from accel.solvers import SOLVERS, Progress, Solution, Status, minimize, plan
 
 Array = Any
 PRINT_EVERY = 10
-FLOAT32_RANGE = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
 
 
-class LogisticRegression(LinearClassifier):
+class LogisticRegression(CallbackSupport, LinearClassifier):
     r"""Logistic regression on the CPU or on an NVIDIA GPU.
 
-    .. math:: \min_{W, b} \; \frac{1}{S} \sum_i s_i\, \ell(y_i, x_i W + b) + \frac{1}{2 C S} |W|^2,
+    .. math:: \min_{W, b} \; \frac{1}{S} \sum_i s_i\, \ell(y_i, x_i W + b)
+              + \frac{1}{C S} \left( \frac{1 - \rho}{2} |W|_2^2 + \rho |W|_1 \right),
               \qquad S = \sum_i s_i
 
     with the logistic loss for two classes and the softmax cross-entropy for more: the objective
@@ -43,19 +44,29 @@ class LogisticRegression(LinearClassifier):
 
     Parameters
     ----------
+    penalty : {"deprecated", "l1", "l2", "elasticnet", None}, default="deprecated"
+        As in scikit-learn before 1.8; give C and l1_ratio instead.
     C : float, default=1.0
         Inverse strength of the penalty; `inf` for none.
-    solver : {"auto", "lbfgs", "newton-cg", "newton-cholesky", "gd"}, default="auto"
-        "auto" chooses from the shape of X among the next three, which reach the same optimum;
-        "gd" is full-batch gradient descent with the fixed `learning_rate`.
+    l1_ratio : float, default=0.0
+        Share :math:`\rho` of the l1 norm in the penalty: 0 is l2, 1 is l1, with exact zeros.
+    dual : bool, default=False
+        Accepted with solver="liblinear", as in scikit-learn; the optimum is the same.
+    solver : str, default="auto"
+        "auto" chooses from the shape of X among "lbfgs", "newton-cg" and "newton-cholesky", which
+        reach the same optimum; an l1 part has its own. "gd" is full-batch gradient descent with
+        the fixed `learning_rate`. scikit-learn's "liblinear", "sag" and "saga" mean "auto".
     fit_intercept : bool, default=True
         Whether to learn b.
+    intercept_scaling : float, default=1.0
+        No effect: b is never penalised, so there is nothing to lessen.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied into sample_weight.
     max_iter : int, default=1000
         Largest number of updates.
     tol : float, default=1e-4
-        Stop when max|gradient| of the objective above is at most this.
+        Stop when max|gradient| of the objective above is at most this; with an l1 part, the
+        largest component of its subgradient of least norm.
     learning_rate : float, default=0.01
         Step of "gd"; the other solvers do not use it.
     warm_start : bool, default=False
@@ -72,6 +83,8 @@ class LogisticRegression(LinearClassifier):
         where X already lies.
     callback : callable, optional
         Called with an `accel.solvers.Progress` before each update; a true result ends the fit.
+    n_jobs : int or None, default=None
+        No effect, as in scikit-learn since 1.8.
 
     Attributes
     ----------
@@ -85,6 +98,8 @@ class LogisticRegression(LinearClassifier):
         The factor of X that the coefficients were learned with; predictions use it.
     n_iter_ : ndarray (1,) of int32
         Updates done.
+    n_passes_ : int
+        Reads of X.
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : ndarray (n_features,)
@@ -99,6 +114,8 @@ class LogisticRegression(LinearClassifier):
         How the fit ended; its value is a sentence that says what to do.
     backend_ : BackendReport
         Where it ran, and why not on a GPU if "auto" wanted one.
+    account_ : Account
+        What `explain` prints.
 
     Notes
     -----
@@ -109,10 +126,14 @@ class LogisticRegression(LinearClassifier):
 
     def __init__(
         self,
+        penalty: Any = "deprecated",
         *,
         C: float = 1.0,
+        l1_ratio: float = 0.0,
+        dual: bool = False,
         solver: str = "auto",
         fit_intercept: bool = True,
+        intercept_scaling: float = 1.0,
         class_weight: Any = None,
         max_iter: int = 1000,
         tol: float = 1e-4,
@@ -123,10 +144,15 @@ class LogisticRegression(LinearClassifier):
         input_scale: float = 1.0,
         backend: str = "auto",
         callback: Callable[[Progress], Any] | None = None,
+        n_jobs: Any = None,
     ) -> None:
+        self.penalty = penalty
         self.C = C
+        self.l1_ratio = l1_ratio
+        self.dual = dual
         self.solver = solver
         self.fit_intercept = fit_intercept
+        self.intercept_scaling = intercept_scaling
         self.class_weight = class_weight
         self.max_iter = max_iter
         self.tol = tol
@@ -137,6 +163,7 @@ class LogisticRegression(LinearClassifier):
         self.input_scale = input_scale
         self.backend = backend
         self.callback = callback
+        self.n_jobs = n_jobs
 
     def fit(
         self,
@@ -151,7 +178,8 @@ class LogisticRegression(LinearClassifier):
         Parameters
         ----------
         X : array-like (n_samples, n_features)
-            NumPy, CuPy, torch, lists or a data frame. float64 and float32 are computed in; uint8,
+            NumPy, CuPy, torch, lists, a data frame, or sparse (scipy's or cupyx's, used as CSR and
+            never made dense). float64 and float32 are computed in; uint8,
             int8, float16 and bfloat16 are trained on as they lie, in float32 arithmetic; everything
             else becomes float64. Not modified.
         y : array-like (n_samples,)
@@ -175,43 +203,86 @@ class LogisticRegression(LinearClassifier):
         accel.BackendUnavailable
             If a backend was required that cannot be used.
         """
-        tol = check_number("tol", self.tol, at_least=0)
-        max_iter = check_count("max_iter", self.max_iter)
-        learning_rate = check_number("learning_rate", self.learning_rate, above=0, finite=True)
-        solver = check_choice("solver", self.solver, ["auto", *SOLVERS])
-        with device_of(X):
-            X = check_X(self, X, fitting=True)
-        targets = check_targets(y, X.shape[0], sample_weight, self.class_weight)
-        backend = backend_for(self.backend, X)
-        report = backend.report()
-        if self.verbose:
-            print(f"Training on {report}")
-        with backend.context():
-            objective = self._objective(backend.asarray(X), targets, backend)
-            start = self._start(objective, coef_init, intercept_init)
-            way = plan(objective, start, solver, learning_rate=learning_rate, max_iter=max_iter)
-            solution = minimize(
-                way.problem,
-                way.start,
-                way.solver,
-                tol=tol,
-                max_iter=max_iter,
-                callback=self._on_progress,
-            )
-            params = backend.to_numpy(way.problem.expand(solution.params))
-        self._keep(objective, targets.classes, solution, params)
-        self.backend_ = report
-        self._judge(solution, tol)
+        fit = managed(type(self)._fit) if has_callbacks(self) else type(self)._fit
+        fit(self, X, y, sample_weight, coef_init, intercept_init)
         return self
 
-    def _objective(self, X: Array, targets: Targets, backend: Backend) -> Objective:
+    def explain(self) -> str:
+        """What the last fit did: choices and reasons, passes over X, time, place, ending.
+
+        Returns
+        -------
+        str
+            Lines of at most 80 columns.
+        """
+        check_is_fitted(self)
+        return str(self.account_)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, coef_init: Any, intercept_init: Any) -> None:
+        stages = Stages()
+        with stages("check"):
+            options = options_of(self)
+            with device_of(X):
+                X = check_X(self, X, fitting=True)
+            targets = check_targets(y, X.shape[0], sample_weight, self.class_weight)
+            solver = solver_of(self, options, n_classes=len(targets.classes))
+        with stages("open backend"):
+            backend = backend_for(self.backend, X)
+            report = backend.report()
+        if self.verbose:
+            print(f"Training on {report}")
+        tasks = None
+        if has_callbacks(self):
+            tasks = FitTasks(self, max_iter=options.max_iter, X=X, y=y, sample_weight=sample_weight)
+        with backend.context():
+            with stages("transfer"):
+                objective = self._objective(backend.asarray(X), targets, options, backend)
+                start = self._start(objective, coef_init, intercept_init)
+            with stages("plan"):
+                way = plan(
+                    objective,
+                    start,
+                    solver,
+                    learning_rate=options.learning_rate,
+                    max_iter=options.max_iter,
+                )
+
+            def fitted(params: Callable[[], Array]) -> dict[str, Any]:
+                return coefficients(objective, targets.classes, backend.to_numpy(params()))
+
+            with stages("solve"):
+                solution = minimize(
+                    way.problem,
+                    way.start,
+                    way.solver,
+                    tol=options.tol,
+                    max_iter=options.max_iter,
+                    callback=partial(self._on_progress, tasks, fitted),
+                )
+                last = partial(way.problem.expand, solution.params)
+                attributes = fitted(last)
+        ending = _ending(solution, options.tol)
+        account = Account(
+            what=self._what(X, targets, options),
+            backend=report,
+            reasons=(*way.reasons, *_mapped(self.solver)),
+            passes=dict(objective.passes),
+            small_passes=dict(way.small_passes),
+            seconds=stages.seconds,
+            ending=ending,
+        )
+        self._keep(attributes, solution, account)
+        if tasks is not None:
+            tasks.end(lambda: attributes)
+        self._judge(solution, ending)
+
+    def _objective(
+        self, X: Array, targets: Targets, options: Options, backend: Backend
+    ) -> Objective:
         """The objective on the backend's device: scikit-learn's C becomes alpha here."""
-        C = check_number("C", self.C, above=0)
-        input_scale = check_number("input_scale", self.input_scale, above=0, finite=True)
-        if not FLOAT32_RANGE[0] <= input_scale <= FLOAT32_RANGE[1]:
-            raise ValueError(f"input_scale={input_scale} is beyond float32: scale X itself.")
         loss = loss_for(len(targets.classes))
         total = targets.total
+        strength = 1 / (options.C * total) if options.C * total > 0 else float("inf")
         return Objective(
             X,
             backend.asarray(loss.encode_target(targets.index)),
@@ -220,11 +291,12 @@ class LogisticRegression(LinearClassifier):
             network=Network(
                 n_in=X.shape[1],
                 n_out=loss.n_outputs(len(targets.classes)),
-                bias=check_flag("fit_intercept", self.fit_intercept),
+                bias=options.fit_intercept,
             ),
-            alpha=1 / (C * total) if C * total > 0 else float("inf"),
+            alpha=(1 - options.l1_ratio) * strength if options.l1_ratio < 1 else 0.0,
+            l1=options.l1_ratio * strength if options.l1_ratio > 0 else 0.0,
             backend=backend,
-            input_scale=input_scale,
+            input_scale=options.input_scale,
         )
 
     def _start(self, objective: Objective, coef_init: Any, intercept_init: Any) -> Array:
@@ -240,35 +312,71 @@ class LogisticRegression(LinearClassifier):
         b = check_start("intercept_init", intercept_init, shape[:1], dtype)
         return backend.asarray(np.concatenate([W, b]) if network.bias else W)
 
-    def _keep(self, objective: Objective, classes: Any, solution: Solution, params: Any) -> None:
+    def _what(self, X: Array, targets: Targets, options: Options) -> str:
+        """The first line of the account."""
+        n, d = X.shape
+        dtype = str(X.dtype).rpartition(".")[2]
+        kind = "sparse " if is_sparse(X) else ""
+        penalty = f"C={options.C:g}"
+        if options.l1_ratio:
+            penalty += f", l1_ratio={options.l1_ratio:g}"
+        name, classes = type(self).__name__, len(targets.classes)
+        return f"{name}, {n} x {d} {kind}{dtype}, {classes} classes, {penalty}."
+
+    def _keep(self, attributes: dict[str, Any], solution: Solution, account: Account) -> None:
         """Fitted attributes, all at once, on the host."""
-        network = objective.network
-        ((W, b),) = network.layers(params, xp=np)
-        self.classes_ = classes
-        self.input_scale_ = objective.input_scale
-        self.coef_ = W.T.copy()
-        self.intercept_ = np.zeros(network.n_out, dtype=W.dtype) if b is None else b.copy()
+        for name, value in attributes.items():
+            setattr(self, name, value)
         self.n_iter_ = np.array([solution.n_iter], dtype=np.int32)
         self.loss_curve_ = np.array(solution.history)
         self.objective_ = solution.value
         self.gradient_norm_ = solution.error
         self.status_ = solution.status
+        self.n_passes_ = sum(account.passes.values())
+        self.backend_ = account.backend
+        self.account_ = account
 
-    def _on_progress(self, progress: Progress) -> Any:
+    def _on_progress(self, tasks: FitTasks | None, fitted: Any, progress: Progress) -> Any:
         if self.verbose and progress.n_iter % PRINT_EVERY == 0:
             print(f"Cost after iteration {progress.n_iter}: {progress.value:f}")
-        return self.callback(progress) if self.callback is not None else None
+        stop = tasks.update(partial(fitted, progress.params)) if tasks is not None else False
+        return (self.callback(progress) if self.callback is not None else None) or stop
 
-    def _judge(self, solution: Solution, tol: float) -> None:
+    def _judge(self, solution: Solution, ending: str) -> None:
         """Say how it ended: aloud where the optimum was not reached."""
-        account = (
-            f"{solution.status.name} after {solution.n_iter} iterations, objective "
-            f"{solution.value:.8g}, max|gradient| {solution.error:.3g}, tol {tol:.3g}: "
-            f"{solution.status.value}"
-        )
         if self.verbose:
-            print(account)
+            print(ending)
         if solution.status is Status.INTERRUPTED:
-            raise KeyboardInterrupt(account)
+            raise KeyboardInterrupt(ending)
         if solution.status in (Status.MAX_ITER, Status.STALLED, Status.DIVERGED):
-            warnings.warn(account, ConvergenceWarning, stacklevel=3)
+            warnings.warn(ending, ConvergenceWarning, stacklevel=4)
+
+
+def coefficients(objective: Objective, classes: Any, params: Any) -> dict[str, Any]:
+    """What predictions need, as fitted attributes, from the parameters on the host."""
+    network = objective.network
+    ((W, b),) = network.layers(params, xp=np)
+    if b is not None and objective.l1 is not None and network.n_out > 1:
+        b = b - b.mean()  # softmax leaves the sum open, and the centred columns fill it at random
+    return {
+        "classes_": classes,
+        "n_features_in_": network.n_in,
+        "input_scale_": objective.input_scale,
+        "coef_": W.T.copy(),
+        "intercept_": np.zeros(network.n_out, dtype=W.dtype) if b is None else b.copy(),
+    }
+
+
+def _mapped(solver: str) -> tuple[str, ...]:
+    """A word on names that are scikit-learn's only."""
+    if solver in SOLVERS or solver == "auto":
+        return ()
+    return (f"solver={solver!r} is scikit-learn's name; the optimum is the same.",)
+
+
+def _ending(solution: Solution, tol: float) -> str:
+    return (
+        f"{solution.status.name} after {solution.n_iter} iterations, objective "
+        f"{solution.value:.8g}, max|gradient| {solution.error:.3g}, tol {tol:.3g}: "
+        f"{solution.status.value}"
+    )

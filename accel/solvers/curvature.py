@@ -112,10 +112,69 @@ def metric(quadratic: Any) -> Callable[[Array], Array] | None:
     It whitens the columns at the present point: conjugate gradients in it see a Hessian near the
     identity. With one output and all rows it is Newton's method.
     """
-    xp, network, linear = quadratic.backend.xp, quadratic.network, quadratic.problem
-    n, width, K = linear.X.shape[0], network.n_in + network.bias, network.n_out
-    if not affordable(n, width, K):
+    network, linear = quadratic.network, quadratic.problem
+    width, K = network.n_in + network.bias, network.n_out
+    if not affordable(linear.X.shape[0], width, K):
         return None
+    xp = quadratic.backend.xp
+    M, unit, ridge = _metric_matrix(quadratic, width, K)
+    inverse = xp.linalg.inv(M) * unit[:, None] * unit[None, :]
+    # All outputs moving alike changes nothing where it is not penalised: rounding must not either.
+    alike = xp.astype(ridge * unit * unit < FREE, xp.float64)
+    alike = alike * float(linear.loss.shift_invariant)
+
+    def apply(gradient: Array) -> Array:
+        step = inverse @ xp.reshape(xp.astype(gradient, xp.float64), (width, K))
+        step = step - alike[:, None] * xp.mean(step, axis=1, keepdims=True)
+        return xp.astype(xp.reshape(step, (-1,)), gradient.dtype)
+
+    return apply
+
+
+def face_metric(quadratic: Any, free: Array) -> Callable[[Array], Array] | None:
+    """The same with the parameters that are not free held where they are.
+
+    Parameters
+    ----------
+    quadratic : Standardised
+        The second-order model.
+    free : array (n_params,)
+        1 where a parameter may move, 0 elsewhere.
+
+    Returns
+    -------
+    callable or None
+        As `metric`, with one inverse for each output, of its free rows and columns.
+    """
+    network = quadratic.network
+    width, K = network.n_in + network.bias, network.n_out
+    if not affordable(quadratic.problem.X.shape[0], width, K):
+        return None
+    xp = quadratic.backend.xp
+    M, unit, _ = _metric_matrix(quadratic, width, K)
+    kept = xp.reshape(xp.astype(free, xp.float64), (width, K)).T
+    eye = xp.eye(width, dtype=xp.float64, device=M.device)
+    faces = M * kept[:, :, None] * kept[:, None, :] + eye * (1 - kept)[:, None, :]
+    scale = unit * kept
+    inverse = xp.linalg.inv(faces) * scale[:, :, None] * scale[:, None, :]
+
+    # The intercepts, which no penalty holds, must not drift alike; see `metric`.
+    is_intercept = xp.astype(xp.arange(width, device=M.device) >= network.n_in, xp.float64)
+    alike = is_intercept * float(quadratic.problem.loss.shift_invariant)
+
+    def apply(gradient: Array) -> Array:
+        G = xp.reshape(xp.astype(gradient, xp.float64), (width, K))
+        step = (inverse @ G.T[:, :, None])[:, :, 0].T
+        step = step - alike[:, None] * xp.mean(step, axis=1, keepdims=True)
+        return xp.astype(xp.reshape(step, (-1,)), gradient.dtype)
+
+    return apply
+
+
+def _metric_matrix(quadratic: Any, width: int, K: int) -> tuple[Array, Array, Array]:
+    """M brought to a unit diagonal, what did that, and the ridge."""
+    xp, linear = quadratic.backend.xp, quadratic.problem
+    n = linear.X.shape[0]
     step = _sampling_step(n, width, K)
     ridge = xp.reshape(xp.astype(quadratic.penalty, xp.float64), (width, K))[:, 0]
     M = xp.eye(width, dtype=xp.float64, device=quadratic.backend.device) * ridge
@@ -123,24 +182,14 @@ def metric(quadratic: Any) -> Callable[[Array], Array] | None:
     samples = [slice(-(-block.start // step) * step, block.stop, step) for block in blocks]
     samples = [rows for rows in samples if rows.start < rows.stop]
     total = sum(xp.sum(xp.astype(linear.weights[rows], xp.float64)) for rows in samples)
+    total = xp.where(total > 0, total, total + 1)  # a sample may have weight zero
     for rows in samples:
         X = quadratic.design(rows)
         h = linear.loss.mean(xp.astype(linear.Y[rows, :], xp.float64), xp=xp)
         s = xp.astype(linear.weights[rows], xp.float64) / total
         M = M + X.T @ (X * (s * h)[:, None])
     M, unit = _unit_diagonal(M, xp)
-    inverse = xp.linalg.inv(M) * unit[:, None] * unit[None, :]
-    # All outputs moving alike changes nothing where it is not penalised: rounding must not either.
-    alike = xp.astype(ridge * unit * unit < FREE, xp.float64)
-    alike = alike * float(linear.loss.shift_invariant)
-
-    def apply(gradient: Array) -> Array:
-        G = xp.reshape(xp.astype(gradient, xp.float64), (width, K))
-        step = inverse @ G
-        step = step - alike[:, None] * xp.mean(step, axis=1, keepdims=True)
-        return xp.astype(xp.reshape(step, (-1,)), gradient.dtype)
-
-    return apply
+    return M, unit, ridge
 
 
 def _sampling_step(n: int, width: int, K: int) -> int:

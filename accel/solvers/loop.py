@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from math import isfinite
 from typing import Any, ClassVar, Protocol
 
@@ -88,6 +89,8 @@ class Progress:
         The max|gradient| that ends the fit.
     max_iter : int
         The number of updates that ends the fit.
+    params : callable
+        () -> the parameters at this moment, in the user's coordinates, on the device.
     """
 
     n_iter: int
@@ -96,6 +99,7 @@ class Progress:
     elapsed_s: float
     tol: float
     max_iter: int
+    params: Callable[[], Array]
 
 
 @dataclass(frozen=True)
@@ -177,9 +181,17 @@ def minimize(
     certificate = _Certificate(objective, tol)
     try:
         while (status := _outcome(certificate, state, history, max_iter)) is None:
-            elapsed_s = time.perf_counter() - started
-            progress = Progress(len(history), state.value, state.error, elapsed_s, tol, max_iter)
-            if callback is not None and callback(progress):
+            if callback is not None and callback(
+                Progress(
+                    n_iter=len(history),
+                    value=state.value,
+                    error=state.error,
+                    elapsed_s=time.perf_counter() - started,
+                    tol=tol,
+                    max_iter=max_iter,
+                    params=partial(objective.expand, state.params),
+                )
+            ):
                 status = Status.STOPPED
                 break
             following = _quietly(solver.step, objective, state)
@@ -219,7 +231,7 @@ def evaluate(objective: Any, params: Array, *more: Any) -> tuple[Array, tuple[fl
     """
     value, gradient = objective.value_and_grad(params)
     extras = (function(gradient) for function in more)
-    return gradient, objective.backend.scalars(value, objective.error(gradient), *extras)
+    return gradient, objective.backend.scalars(value, objective.error(params, gradient), *extras)
 
 
 def _counted(objective: Any, state: State, following: State) -> State:

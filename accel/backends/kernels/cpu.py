@@ -226,14 +226,15 @@ def _softmax_loss(Y: Array, s: Array, start: int, n: int, K: int, Z: Array) -> f
         for k in range(K):
             largest = max(largest, Z[i, k])
         own = Z[i, label] - largest
-        total = Z.dtype.type(0)
+        others = Z.dtype.type(0)
         for k in range(K):
             Z[i, k] = exp(Z[i, k] - largest)
-            total += Z[i, k]
+            others += Z[i, k] if k != label else Z.dtype.type(0)
+        total = others + Z[i, label]
         for k in range(K):
             Z[i, k] *= weight / total
-        Z[i, label] -= weight
-        value += weight * (np.log(total) - own)
+        Z[i, label] = -others * (weight / total)
+        value += weight * (np.log(total) - own if own < 0 else np.log1p(others))
     return value
 
 

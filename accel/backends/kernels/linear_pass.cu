@@ -48,16 +48,17 @@ __device__ inline REAL loss_residual(REAL* z, LABEL y, REAL s) {
     z[0] = -s * sign * (margin > (REAL)0 ? e : (REAL)1) / ((REAL)1 + e);
     return s * (log1p(e) - (margin < (REAL)0 ? margin : (REAL)0));
 #else
-    REAL largest = z[0], total = (REAL)0, own = (REAL)0;
+    REAL largest = z[0], others = (REAL)0, own = (REAL)0, at_own = (REAL)0;
     for (int k = 1; k < K; ++k) largest = z[k] > largest ? z[k] : largest;
     for (int k = 0; k < K; ++k) {
-        REAL shifted = z[k] - largest;
-        if (k == (int)y) own = shifted;
+        const REAL shifted = z[k] - largest;
         z[k] = exp(shifted);
-        total += z[k];
+        if (k == (int)y) { own = shifted; at_own = z[k]; }
+        else others += z[k];
     }
-    for (int k = 0; k < K; ++k) z[k] = s * (z[k] / total - (k == (int)y ? (REAL)1 : (REAL)0));
-    return s * (log(total) - own);
+    const REAL share = s / (others + at_own);
+    for (int k = 0; k < K; ++k) z[k] = share * (k == (int)y ? -others : z[k]);
+    return s * (own < (REAL)0 ? log(others + at_own) - own : log1p(others));
 #endif
 }
 

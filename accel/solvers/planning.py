@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from accel.solvers.lbfgs import LBFGS
 from accel.solvers.loop import Solver
 from accel.solvers.newton import NewtonCholesky
 from accel.solvers.newton_cg import NewtonCG
+from accel.solvers.orthant import OrthantNewton
 
 Array = Any
 
@@ -24,8 +26,10 @@ SOLVERS: dict[str, Callable[[float], Solver]] = {
     "lbfgs": lambda learning_rate: LBFGS(),  # noqa: ARG005
     "newton-cg": lambda learning_rate: NewtonCG(),  # noqa: ARG005
     "newton-cholesky": lambda learning_rate: NewtonCholesky(),  # noqa: ARG005
+    "orthant": lambda learning_rate: OrthantNewton(),  # noqa: ARG005
     "gd": GradientDescent,
 }
+REASONS = {"orthant": "Solver orthant: Newton on the orthants of the l1 penalty, exact zeros."}
 # A Hessian of this many parameters is factored in the time of a few calls, whatever the number of
 # rows; and formed, in this many operations, in less than the passes it saves.
 FEW_PARAMETERS = 128
@@ -48,6 +52,8 @@ class Plan:
         Its key in `SOLVERS`.
     reasons : tuple of str
         One sentence for each decision.
+    small_passes : Counter
+        Passes over the rows of a reduced problem, by what they are for.
     """
 
     problem: Any
@@ -55,6 +61,7 @@ class Plan:
     solver: Solver
     solver_name: str
     reasons: tuple[str, ...]
+    small_passes: Counter[str]
 
 
 def plan(
@@ -105,8 +112,15 @@ def plan(
         solver_name, why = choose(n, linear.network)
         reasons.append(why)
     else:
-        reasons.append(f"Solver {solver_name}: asked for.")
-    return Plan(problem, start, SOLVERS[solver_name](learning_rate), solver_name, tuple(reasons))
+        reasons.append(REASONS.get(solver_name, f"Solver {solver_name}: asked for."))
+    return Plan(
+        problem,
+        start,
+        SOLVERS[solver_name](learning_rate),
+        solver_name,
+        tuple(reasons),
+        Counter() if linear is objective else linear.passes,
+    )
 
 
 def choose(n: int, network: Any) -> tuple[str, str]:

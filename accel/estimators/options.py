@@ -1,0 +1,139 @@
+"""Constructor arguments, checked: scikit-learn's in accel's terms, and what it refuses."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from accel.estimators.checks import check_choice, check_count, check_flag, check_number
+
+# What code written for scikit-learn asks for -> the solver here that reaches the same optimum.
+NEAREST = {
+    "auto": "auto",
+    "lbfgs": "lbfgs",
+    "newton-cg": "newton-cg",
+    "newton-cholesky": "newton-cholesky",
+    "gd": "gd",
+    "liblinear": "auto",
+    "sag": "auto",
+    "saga": "auto",
+}
+TAKES_L1 = ("auto", "liblinear", "saga")
+TAKES_ELASTIC_NET = ("auto", "saga")
+FLOAT32_RANGE = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
+PENALTIES = {"l1": 1.0, "l2": 0.0}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The constructor's numbers after their checks, in accel's terms."""
+
+    C: float
+    l1_ratio: float
+    fit_intercept: bool
+    tol: float
+    max_iter: int
+    learning_rate: float
+    input_scale: float
+
+
+def options_of(estimator: Any) -> Options:
+    """The arguments of a LogisticRegression; ValueError names the first one that is wrong."""
+    C, l1_ratio = penalty_of(estimator.penalty, estimator.C, estimator.l1_ratio)
+    scale = check_number("input_scale", estimator.input_scale, above=0, finite=True)
+    if not FLOAT32_RANGE[0] <= scale <= FLOAT32_RANGE[1]:
+        raise ValueError(f"input_scale={scale} is beyond float32: scale X itself.")
+    check_number("intercept_scaling", estimator.intercept_scaling, above=0, finite=True)
+    return Options(
+        C=C,
+        l1_ratio=l1_ratio,
+        fit_intercept=check_flag("fit_intercept", estimator.fit_intercept),
+        tol=check_number("tol", estimator.tol, at_least=0),
+        max_iter=check_count("max_iter", estimator.max_iter),
+        learning_rate=check_number("learning_rate", estimator.learning_rate, above=0, finite=True),
+        input_scale=scale,
+    )
+
+
+def penalty_of(penalty: Any, C: Any, l1_ratio: Any) -> tuple[float, float]:
+    """C and l1_ratio, from scikit-learn's three arguments.
+
+    Parameters
+    ----------
+    penalty : {"deprecated", "l1", "l2", "elasticnet", None}
+        As in scikit-learn before 1.8.
+    C : float
+        Inverse strength.
+    l1_ratio : float
+        Share of the l1 norm in the penalty.
+
+    Returns
+    -------
+    C : float
+        What scikit-learn 1.8 would be given for the same objective.
+    l1_ratio : float
+        Likewise.
+    """
+    C = check_number("C", C, above=0)
+    l1_ratio = check_number("l1_ratio", 0.0 if l1_ratio is None else l1_ratio, at_least=0)
+    if l1_ratio > 1:
+        raise ValueError(f"l1_ratio={l1_ratio} must lie between 0 (l2) and 1 (l1).")
+    if penalty == "deprecated":
+        return C, l1_ratio
+    if penalty is not None:
+        check_choice("penalty", penalty, [*PENALTIES, "elasticnet"])
+    warnings.warn(
+        "penalty is deprecated, as in scikit-learn 1.8: give l1_ratio=0 for 'l2', l1_ratio=1 for "
+        "'l1', a value between for 'elasticnet', and C=np.inf for None.",
+        FutureWarning,
+        stacklevel=5,
+    )
+    if penalty is None:
+        return inf, 0.0
+    return C, PENALTIES.get(penalty, l1_ratio)
+
+
+def solver_of(estimator: Any, options: Options, *, n_classes: int) -> str:
+    """The solver here, after scikit-learn's refusals of wrong combinations.
+
+    Parameters
+    ----------
+    estimator : LogisticRegression
+        Its `solver` and `dual` are read; dual is for "liblinear" only, as in scikit-learn.
+    options : Options
+        Its other arguments.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    str
+        "auto" or a key of `accel.solvers.SOLVERS`.
+    """
+    C, l1_ratio = options.C, options.l1_ratio
+    name = check_choice("solver", estimator.solver, NEAREST)
+    if check_flag("dual", estimator.dual) and name != "liblinear":
+        raise ValueError(f"solver={name!r} supports only dual=False, got dual=True.")
+    has_l1 = l1_ratio > 0 and inf != C
+    if has_l1 and l1_ratio < 1 and name not in TAKES_ELASTIC_NET:
+        raise ValueError(
+            f"solver={name!r} does not support the elastic net (l1_ratio={l1_ratio}): "
+            "use solver='auto' or 'saga'."
+        )
+    if has_l1 and name not in TAKES_L1:
+        raise ValueError(
+            f"solver={name!r} supports only the l2 penalty (l1_ratio=0) or none (C=np.inf), got "
+            f"l1_ratio={l1_ratio}: use solver='auto' or 'saga'."
+        )
+    if name == "liblinear" and inf == C:
+        raise ValueError("solver='liblinear' does not support C=np.inf: use solver='auto'.")
+    if name == "liblinear" and n_classes > 2:
+        raise ValueError(
+            "solver='liblinear' does not support more than two classes: use solver='auto', or "
+            "wrap the estimator in a OneVsRestClassifier for one-versus-rest."
+        )
+    return "orthant" if has_l1 else NEAREST[name]
