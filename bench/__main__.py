@@ -1,4 +1,4 @@
-"""``python -m bench report`` and ``python -m bench compare``: what the JSON of a run says."""
+"""``python -m bench``: what the JSON of a run says, and the minima that fits are judged by."""
 
 from __future__ import annotations
 
@@ -6,14 +6,48 @@ import argparse
 import sys
 from pathlib import Path
 
+from bench import optima
 from bench.compare import compare
-from bench.report import load, newest, readme_table, report
+from bench.convergence_report import pictures, summary
+from bench.report import load, machine_line, newest, readme_table, report
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
+def _report(options: argparse.Namespace) -> None:
+    run = load(options.json) if options.json else newest("pass", "bench")
+    print(f"written to {report(run, options.out)}")
+    if options.readme:
+        readme_table(run, README)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    print(compare(load(options.before), load(options.after)))
+
+
+def _convergence(options: argparse.Namespace) -> None:
+    suite = "bench/test_convergence.py"
+    run = load(options.json) if options.json else newest("convergence", suite)
+    print(f"{machine_line(run)}\n\n{summary(run['rows'])}")
+    if options.plots:
+        written = pictures(run["rows"], options.plots)
+        print(f"\n{len(written)} pictures written to {options.plots}")
+
+
+def _optima(options: argparse.Namespace) -> None:
+    optima.write(options.case)
+
+
+COMMANDS = {
+    "report": _report,
+    "compare": _compare,
+    "convergence": _convergence,
+    "optima": _optima,
+}
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run one of the two commands; bad input is one line and exit code 2."""
+    """Run one of the commands; bad input is one line and exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("report", help="one Markdown page with tables and plots")
@@ -23,15 +57,14 @@ def main(arguments: list[str] | None = None) -> int:
     two = commands.add_parser("compare", help="what moved beyond noise between two runs")
     two.add_argument("before", type=Path)
     two.add_argument("after", type=Path)
+    three = commands.add_parser("convergence", help="time to a gap, the targets, and pictures")
+    three.add_argument("json", nargs="?", type=Path, help="default: the newest in bench/results/")
+    three.add_argument("--plots", metavar="DIR", type=Path, help="time against gap as PNGs")
+    four = commands.add_parser("optima", help="find and store the minima of the convergence suite")
+    four.add_argument("case", nargs="*", help="default: all of them")
     options = parser.parse_args(arguments)
     try:
-        if options.command == "compare":
-            print(compare(load(options.before), load(options.after)))
-            return 0
-        run = load(options.json or newest())
-        print(f"written to {report(run, options.out)}")
-        if options.readme:
-            readme_table(run, README)
+        COMMANDS[options.command](options)
     except (OSError, ValueError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2

@@ -13,12 +13,14 @@ from accel.benchmark.machine import facts
 from accel.benchmark.timer import first_call, rounds_for
 
 RESULTS = Path(__file__).parent / "results"
+SUITE = "test_convergence.py"
 ROWS = pytest.StashKey[list]()
 
 
 def pytest_addoption(parser):
     """Options of this folder."""
     parser.addoption("--quick", action="store_true", help="fewer cases: under 2 minutes on 2 cores")
+    parser.addoption("--convergence", action="store_true", help="run test_convergence.py as well")
     parser.addoption(
         "--record", metavar="NAME", help="write the rows to bench/results/NAME-<commit>.json"
     )
@@ -27,6 +29,12 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     """Rows of the run, and pytest-benchmark's own table kept to what the rows do not say."""
     config.stash[ROWS] = []
+
+
+def pytest_ignore_collect(collection_path, config):
+    """The convergence suite takes its time: it runs where it is asked for."""
+    asked = config.getoption("--convergence") or any(SUITE in name for name in config.args)
+    return True if collection_path.name == SUITE and not asked else None
 
 
 def pytest_collection_modifyitems(config, items):

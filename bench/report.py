@@ -28,12 +28,15 @@ def load(path: Path) -> Run:
     return run
 
 
-def newest() -> Path:
-    """The newest run in bench/results/, by the date inside."""
-    runs = list(RESULTS.glob("*.json"))
-    if not runs:
-        raise ValueError(f"{RESULTS} holds no run: pytest bench --quick --record NAME writes one.")
-    return max(runs, key=lambda path: json.loads(path.read_text()).get("date", ""))
+def newest(kind: str, tests: str) -> Run:
+    """The newest run in bench/results/ with rows of this kind, by the date inside."""
+    runs = [load(path) for path in RESULTS.glob("*.json")]
+    found = [run for run in runs if any(row["kind"] == kind for row in run["rows"])]
+    if not found:
+        raise ValueError(
+            f"{RESULTS} holds no run: python -m pytest {tests} --quick --record NAME writes one."
+        )
+    return max(found, key=lambda run: run.get("date", ""))
 
 
 def report(run: Run, out: Path) -> Path:

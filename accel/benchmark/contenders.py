@@ -216,7 +216,7 @@ def scikit_learn_intelex_fit(case: FitCase) -> Call:
     return _quiet(lambda: model.fit(X, y))
 
 
-def torch_fit(case: FitCase, device: str) -> Call:
+def torch_fit(case: FitCase, device: str, max_iter: int = 1000) -> Call:
     """torch.optim.LBFGS with strong Wolfe line search, to the same max|gradient|."""
     torch = _require("torch")
     if device == "cuda" and not torch.cuda.is_available():
@@ -231,7 +231,7 @@ def torch_fit(case: FitCase, device: str) -> Call:
         W = torch.zeros(X.shape[1], outputs, dtype=rows.dtype, device=device, requires_grad=True)
         b = torch.zeros(outputs, dtype=rows.dtype, device=device, requires_grad=True)
         optimizer = torch.optim.LBFGS(
-            [W, b], max_iter=1000, tolerance_grad=case.tol, tolerance_change=0.0,
+            [W, b], max_iter=max_iter, tolerance_grad=case.tol, tolerance_change=0.0,
             line_search_fn="strong_wolfe",
         )  # fmt: skip
 
