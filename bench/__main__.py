@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from textwrap import fill
 
 from bench import optima
 from bench.compare import compare
@@ -28,7 +29,7 @@ def _compare(options: argparse.Namespace) -> None:
 def _convergence(options: argparse.Namespace) -> None:
     suite = "bench/test_convergence.py"
     run = load(options.json) if options.json else newest("convergence", suite)
-    print(f"{machine_line(run)}\n\n{summary(run['rows'])}")
+    print(f"{fill(machine_line(run), 100)}\n\n{summary(run['rows'])}")
     if options.plots:
         written = pictures(run["rows"], options.plots)
         print(f"\n{len(written)} pictures written to {options.plots}")

@@ -217,31 +217,56 @@ def _overview(results: Results, path: Path) -> None:
     for axes, case in zip(panels, results.cases, strict=False):
         _curves(axes, results, case)
         axes.set_title(case, fontsize=10)
-        handles |= {line.get_label(): line for line in axes.get_lines()}
+        handles |= {
+            line.get_label(): line for line in axes.get_lines() if line.get_label() in STYLES
+        }
     for axes in panels[len(results.cases) :]:
         axes.set_axis_off()
     figure.supxlabel("seconds")
     figure.supylabel("gap: objective / minimum - 1")
     order = [name for name in CONTENDERS if name in handles]
     figure.legend(
-        [handles[name] for name in order], order, loc="outside lower center", ncols=4, fontsize=9
+        [handles[name] for name in order], order, loc="outside upper center", ncols=4, fontsize=9
     )
     _save(figure, path)
 
 
 def _curves(axes: Axes, results: Results, case: str) -> None:
-    """A line for each contender; accel's wider and on top."""
+    """A line for each contender through its fastest runs, all others as faint marks."""
     for name, (colour, marker) in STYLES.items():
         points = [(p[1], max(p[2], DRAWN_TO)) for p in results.points.get((case, name), [])]
-        if points:
-            axes.plot(
-                *zip(*points, strict=True), color=colour, marker=marker, label=name,
-                lw=2.4 if name in OWN else 1.3, ms=5 if name in OWN else 4,
-                zorder=4 if name in OWN else 3,
-            )  # fmt: skip
+        if not points:
+            continue
+        own = name in OWN
+        style: dict[str, Any] = {"color": colour, "marker": marker, "ms": 5 if own else 4}
+        axes.plot(
+            *zip(*fastest(points), strict=True), label=name, lw=2.4 if own else 1.3,
+            zorder=4 if own else 3, **style,
+        )  # fmt: skip
+        axes.plot(*zip(*points, strict=True), ls="", alpha=0.3, **style)
     axes.set(xscale="log", yscale="log", ylim=(DRAWN_TO / 2, DRAWN_FROM * 2))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
+
+
+def fastest(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points (seconds, gap) that no faster one comes closer than: what a time to a gap reads.
+
+    Parameters
+    ----------
+    points : list of tuple
+        In any order.
+
+    Returns
+    -------
+    list of tuple
+        Seconds rise, gaps fall.
+    """
+    kept: list[tuple[float, float]] = []
+    for point in sorted(points):
+        if not kept or point[1] < kept[-1][1]:
+            kept.append(point)
+    return kept
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -11,6 +11,7 @@ from matplotlib.ticker import NullFormatter
 
 from accel.files import write_atomically
 from accel.plots import lines
+from bench.convergence_report import pictures, summary
 
 RESULTS = Path(__file__).parent / "results"
 MARKS = ("<!-- bench -->", "<!-- /bench -->")
@@ -57,6 +58,9 @@ def report(run: Run, out: Path) -> Path:
     if of["fit"]:
         gaps(out / "gaps.svg", of["fit"])
         parts += ["", "![Distance to the minimum against time](gaps.svg)"]
+    if any(row["kind"] == "convergence" for row in run["rows"]):
+        parts += ["", "## Time to a gap", "", "```", summary(run["rows"]), "```"]
+        parts += ["", f"![Time against gap]({pictures(run['rows'], out)[-1].name})"]
     parts += ["", "## The lesson", "", _checked(of["lesson"], "last cost off by")]
     parts += ["", "## Memory of a fit beyond X", "", _memory(of["memory"])]
     parts += ["", "## Prediction", "", _checked(of["predict"], "labels that differ"), ""]

@@ -47,11 +47,6 @@ def _one_case_at_a_time(case):
         pytest.skip(str(reason))
 
 
-def keep(request, row):
-    request.config.stash[ROWS].append(row)
-    assert row["valid"] or not row["contender"].startswith("accel")
-
-
 @pytest.mark.parametrize(("case", "contender"), list(pairs(CONTENDERS)))
 def test_convergence(request, case, contender):
     budget_s = 10.0 if request.config.getoption("--quick") else 120.0
@@ -59,9 +54,12 @@ def test_convergence(request, case, contender):
         fit = CONTENDERS[contender](case)
     except Absent as reason:
         pytest.skip(str(reason))
-    keep(request, convergence_row(case, contender, trajectory(fit, case, budget_s)))
+    row = convergence_row(case, contender, trajectory(fit, case, budget_s))
+    request.config.stash[ROWS].append(row)
+    assert row["valid"]
 
 
 @pytest.mark.parametrize(("case", "contender"), list(pairs(DEFAULTS)))
 def test_default(request, case, contender):
-    keep(request, default_row(case, contender))
+    """How far the default tolerance goes is a result; the row says so, the run goes on."""
+    request.config.stash[ROWS].append(default_row(case, contender))

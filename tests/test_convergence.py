@@ -23,7 +23,7 @@ from bench.convergence import (
     reached,
     trajectory,
 )
-from bench.convergence_report import STYLES, Results, pictures, summary, targets
+from bench.convergence_report import STYLES, Results, fastest, pictures, summary, targets
 from bench.suite import SUITE, stored
 
 CASES = {str(case): case for case in SUITE}
@@ -189,11 +189,22 @@ def test_pictures(rows, tmp_path):
     assert STYLES.keys() == CONTENDERS.keys()
 
 
+def test_a_curve_runs_through_the_fastest_runs():
+    points = [(3.0, 1e-1), (1.0, 1e-2), (2.0, 1e-2), (4.0, 1e-5), (9.0, 1e-4)]
+    assert fastest(points) == [(1.0, 1e-2), (4.0, 1e-5)]
+
+
 def test_command(rows, tmp_path, capsys):
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"date": "now", "machine": machine.facts(), "rows": rows}))
     assert bench.main(["convergence", str(path), "--plots", str(tmp_path / "plots")]) == 0
-    assert "4 pictures written" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "4 pictures written" in printed
+    assert max(map(len, printed.replace(str(tmp_path), "").splitlines())) <= 100
+    assert bench.main(["report", str(path), "--out", str(tmp_path / "page")]) == 0
+    page = (tmp_path / "page" / "report.md").read_text()
+    assert "sign ten to 1e-4" in page
+    assert "(overview.png)" in page
     path.write_text(json.dumps({"date": "now", "machine": machine.facts(), "rows": rows[-1:]}))
     assert bench.main(["convergence", str(path)]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
