@@ -24,6 +24,7 @@ from bench.convergence import (
     trajectory,
 )
 from bench.convergence_report import STYLES, Results, fastest, pictures, summary, targets
+from bench.report import newest
 from bench.suite import SUITE, stored
 
 CASES = {str(case): case for case in SUITE}
@@ -208,3 +209,14 @@ def test_command(rows, tmp_path, capsys):
     path.write_text(json.dumps({"date": "now", "machine": machine.facts(), "rows": rows[-1:]}))
     assert bench.main(["convergence", str(path)]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_the_newest_run_of_a_kind_is_found(rows, monkeypatch, tmp_path):
+    monkeypatch.setattr("bench.report.RESULTS", tmp_path)
+    for name, date, kept in (("old", "2026-01", rows), ("new", "2026-02", rows[-1:])):
+        run = {"date": date, "machine": machine.facts(), "rows": kept}
+        (tmp_path / f"{name}.json").write_text(json.dumps(run))
+    assert newest("default", "bench")["date"] == "2026-02"
+    assert newest("convergence", "bench")["date"] == "2026-01"
+    with pytest.raises(ValueError, match="pytest bench --quick --record"):
+        newest("pass", "bench")
