@@ -9,7 +9,7 @@ from textwrap import fill
 
 from bench import optima
 from bench.compare import compare
-from bench.convergence_report import pictures, summary
+from bench.convergence_report import WIDTH, pictures, summary
 from bench.report import load, machine_line, newest, readme_table, report
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -29,7 +29,7 @@ def _compare(options: argparse.Namespace) -> None:
 def _convergence(options: argparse.Namespace) -> None:
     suite = "bench/test_convergence.py"
     run = load(options.json) if options.json else newest("convergence", suite)
-    print(f"{fill(machine_line(run), 100)}\n\n{summary(run['rows'])}")
+    print(f"{fill(machine_line(run), WIDTH)}\n\n{summary(run['rows'])}")
     if options.plots:
         written = pictures(run["rows"], options.plots)
         print(f"\n{len(written)} pictures written to {options.plots}")

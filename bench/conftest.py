@@ -22,6 +22,9 @@ def pytest_addoption(parser):
     parser.addoption("--quick", action="store_true", help="fewer cases: under 2 minutes on 2 cores")
     parser.addoption("--convergence", action="store_true", help="run test_convergence.py as well")
     parser.addoption(
+        "--budget", type=float, metavar="S", help="seconds a contender has on a convergence case"
+    )
+    parser.addoption(
         "--record", metavar="NAME", help="write the rows to bench/results/NAME-<commit>.json"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ OWN = ("accel", "accel float32")
 MEAN_GAP = 1e-6  # at which contenders are compared over the suite
 DRAWN_FROM, DRAWN_TO = 1.0, 1e-10
 DPI = 100
+WIDTH = 100
 # Okabe and Ito's colours, which the colour-blind tell apart; accel is black and blue.
 STYLES = dict(
     zip(
@@ -58,6 +60,16 @@ class Results:
         own, peer = self.at(case, OWN[0], gap), self.best_peer(case, gap, among)
         return peer[1] / own.seconds if own and peer else None
 
+    def least_ratio(self, case: str, gap: float, among: str) -> float | None:
+        """The ratio is above this where accel arrives and no peer did, however long its runs."""
+        own = self.at(case, OWN[0], gap)
+        longest = [
+            max(point[1] for point in points)
+            for (where, name), points in self.points.items()
+            if where == case and name not in OWN and name.startswith(among)
+        ]
+        return min(longest) / own.seconds if own and longest else None
+
 
 def summary(rows: Rows) -> str:
     """The table, the geometric mean and the targets, at most 100 columns wide.
@@ -95,7 +107,8 @@ def summary(rows: Rows) -> str:
             f"{_ms(results.at(case, OWN[1], MEAN_GAP)):>9}  {_short(peer[0]):17}"
             f"{_number(peer[1] and 1e3 * peer[1]):>9}{_number(ratio):>8}"
         )
-    return "\n".join([*lines, "", *targets(results)])
+    judged = [fill(line, WIDTH, subsequent_indent=" " * 8) for line in targets(results)]
+    return "\n".join([*lines, "", *judged])
 
 
 def targets(results: Results) -> list[str]:
@@ -112,16 +125,18 @@ def targets(results: Results) -> list[str]:
         A line for each.
     """
     lines = []
-    own = results.at("sign ten", OWN[0], 1e-4)
     for among, words, wanted in (
         ("scikit-learn lbfgs", "scikit-learn's lbfgs", 20),
         ("scikit-learn ", "the best scikit-learn solver", 3),
     ):
-        what = f"sign ten to 1e-4, times faster than {words}"
-        if results.best_peer("sign ten", 1e-4, among) and not own:
+        what = f"sign ten to 1e-4, times as fast as {words}"
+        peer, where = results.best_peer("sign ten", 1e-4, among), ("sign ten", 1e-4, among)
+        if peer and not results.at("sign ten", OWN[0], 1e-4):
             lines.append(f"missed: {what}: accel does not get there, {wanted} wanted")
+        elif peer:
+            lines.append(_judged(what, results.ratio(*where), wanted))
         else:
-            lines.append(_judged(what, results.ratio("sign ten", 1e-4, among), wanted))
+            lines.append(_judged(what, results.least_ratio(*where), wanted, is_bound=True))
     ratios = {case: results.ratio(case, MEAN_GAP) for case in results.cases}
     known = [ratio for ratio in ratios.values() if ratio]
     mean = float(np.exp(np.mean(np.log(known)))) if known else None
@@ -151,9 +166,12 @@ def targets(results: Results) -> list[str]:
     return lines
 
 
-def _judged(what: str, value: float | None, wanted: float) -> str:
+def _judged(what: str, value: float | None, wanted: float, *, is_bound: bool = False) -> str:
     if value is None:
         return f"not measured: {what}, {wanted} wanted"
+    if is_bound:
+        verdict = "met" if value >= wanted else "open"
+        return f"{verdict}: {what}: above {value:.3g}, it ran out of time, {wanted} wanted"
     verdict = "met" if value >= wanted else "missed"
     return f"{verdict}: {what}: {value:.3g}, {wanted} wanted"
 

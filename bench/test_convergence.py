@@ -49,7 +49,8 @@ def _one_case_at_a_time(case):
 
 @pytest.mark.parametrize(("case", "contender"), list(pairs(CONTENDERS)))
 def test_convergence(request, case, contender):
-    budget_s = 10.0 if request.config.getoption("--quick") else 120.0
+    option = request.config.getoption
+    budget_s = option("--budget") or (10.0 if option("--quick") else 120.0)
     try:
         fit = CONTENDERS[contender](case)
     except Absent as reason:
