@@ -298,9 +298,9 @@ def test_help_names_every_command(tmp_path):
 
 
 def test_time_left():
-    first = Progress(0, 1.0, 1.0, 0.0, tol=1e-4, max_iter=1000)
-    half = Progress(10, 0.5, 1e-2, 3.0, tol=1e-4, max_iter=1000)
+    first = Progress(0, 1.0, 1.0, 0.0, tol=1e-4, max_iter=1000, params=lambda: None)
+    half = Progress(10, 0.5, 1e-2, 3.0, tol=1e-4, max_iter=1000, params=lambda: None)
     assert seconds_left(first, first) == float("inf")
     assert seconds_left(first, half) == pytest.approx(3.0)  # half the decades in 3 s
-    no_tol = Progress(10, 0.5, 1e-2, 3.0, tol=0.0, max_iter=40)
+    no_tol = Progress(10, 0.5, 1e-2, 3.0, tol=0.0, max_iter=40, params=lambda: None)
     assert seconds_left(first, no_tol) == pytest.approx(9.0)

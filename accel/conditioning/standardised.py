@@ -20,6 +20,7 @@ LOOK_BYTES = 8 << 20
 # Below, the penalty has them in hand, and scaling would only blow up columns that hardly vary (the
 # border pixels of images): 57 iterations became 318.
 UNEVEN = 1e3
+ROUNDING = 1e-14  # of a mean in float64, relative to its largest term
 # The largest second derivative of the logistic loss.
 CURVATURE = 0.25
 
@@ -71,6 +72,8 @@ def look(objective: Objective) -> Columns:
     unit = xp.where(largest > 0, largest, xp.ones_like(largest))
     centred = centred / unit
     spread = unit * xp.sqrt(s @ (centred * centred))
+    noise = ROUNDING * xp.max(xp.abs(sample), axis=0)  # what is left of a constant column
+    spread = xp.where(spread > noise, spread, xp.zeros_like(spread))
     return Columns(objective.input_scale * mean, objective.input_scale * spread)
 
 

@@ -77,7 +77,9 @@ class Account:
 def _item(name: str, text: str) -> str:
     """A word in the margin and its text, folded."""
     margin = f"{name:8}" if name else ""
-    return textwrap.fill(text, WIDTH, initial_indent=margin, subsequent_indent=" " * 8)
+    return textwrap.fill(
+        text, WIDTH, initial_indent=margin, subsequent_indent=" " * 8, break_on_hyphens=False
+    )
 
 
 def _counts(passes: Mapping[str, int]) -> str:

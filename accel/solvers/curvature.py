@@ -5,7 +5,7 @@ Both take the second-order model of the objective, in the coordinates of `Standa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,9 @@ ROWS_PER_FEATURE = (4, 20)
 BLOCK_BYTES = 8 << 20
 # What is added to a unit diagonal: rounding of the matrix, so that a singular one has a factor.
 JITTER = 1e-13
+METRIC_JITTER = 1e-9  # a metric may be less exact, and must not blow rounding up
+CONSTANT = 1e-20  # a diagonal below this part of the largest is the rounding of a constant column
+DAMPING = (1e-9, 1e-5, 1e-2)
 # A penalty below this part of the curvature does not hold a direction against rounding.
 FREE = 1e-10
 
@@ -63,15 +66,29 @@ def hessian(quadratic: Any) -> Array:
     return H + eye(width * K) * xp.astype(quadratic.penalty, xp.float64)
 
 
-def newton_step(quadratic: Any, gradient: Array) -> Array:
-    """-H^-1 gradient, in the dtype of the gradient."""
+def newton_steps(quadratic: Any, gradient: Array) -> Iterator[Array]:
+    """-H^-1 gradient, in the dtype of the gradient; then with more and more damping.
+
+    Parameters
+    ----------
+    quadratic : Standardised
+        The second-order model.
+    gradient : array (n_params,)
+        At its point.
+
+    Yields
+    ------
+    array (n_params,)
+        A direction; the next one, where rounding spoiled this one in a singular H.
+    """
     xp = quadratic.backend.xp
     H = hessian(quadratic)
     if quadratic.problem.loss.shift_invariant:
         H = H + _null_space(H, quadratic)
-    H, unit = _unit_diagonal(H, xp)
-    step = unit * xp.linalg.solve(H, unit * xp.astype(gradient, xp.float64))
-    return xp.astype(-step, gradient.dtype)
+    for jitter in (JITTER, *DAMPING):
+        damped, unit = _unit_diagonal(H, xp, jitter)
+        step = unit * xp.linalg.solve(damped, unit * xp.astype(gradient, xp.float64))
+        yield xp.astype(-step, gradient.dtype)
 
 
 def _null_space(H: Array, quadratic: Any) -> Array:
@@ -188,7 +205,7 @@ def _metric_matrix(quadratic: Any, width: int, K: int) -> tuple[Array, Array, Ar
         h = linear.loss.mean(xp.astype(linear.Y[rows, :], xp.float64), xp=xp)
         s = xp.astype(linear.weights[rows], xp.float64) / total
         M = M + X.T @ (X * (s * h)[:, None])
-    M, unit = _unit_diagonal(M, xp)
+    M, unit = _unit_diagonal(M, xp, METRIC_JITTER)
     return M, unit, ridge
 
 
@@ -205,11 +222,11 @@ def affordable(n_samples: int, width: int, n_outputs: int) -> bool:
     return width * width <= n_samples * n_outputs
 
 
-def _unit_diagonal(H: Array, xp: Any) -> tuple[Array, Array]:
+def _unit_diagonal(H: Array, xp: Any, jitter: float) -> tuple[Array, Array]:
     """D H D with a diagonal of one and a little more, and D."""
     diagonal = xp.linalg.diagonal(H)
-    positive = diagonal > 0
+    positive = diagonal > CONSTANT * xp.max(diagonal)
     unit = xp.where(positive, diagonal, xp.ones_like(diagonal)) ** -0.5
     H = H * unit[:, None] * unit[None, :]
-    jitter = JITTER + xp.where(positive, xp.zeros_like(diagonal), xp.ones_like(diagonal))
-    return H + xp.eye(H.shape[0], dtype=xp.float64, device=H.device) * jitter, unit
+    added = jitter + xp.where(positive, xp.zeros_like(diagonal), xp.ones_like(diagonal))
+    return H + xp.eye(H.shape[0], dtype=xp.float64, device=H.device) * added, unit

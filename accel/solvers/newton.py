@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from accel.solvers.curvature import newton_step
+from accel.solvers.curvature import newton_steps
 from accel.solvers.descent import descend
 from accel.solvers.loop import State, evaluate
 
@@ -39,5 +39,9 @@ class NewtonCholesky:
 
     def step(self, objective: Any, state: State) -> State:
         """One update."""
-        direction = newton_step(objective.quadratic(state.params), state.gradient)
-        return descend(objective, state, direction)[0]
+        following = state
+        for direction in newton_steps(objective.quadratic(state.params), state.gradient):
+            following = descend(objective, replace(state, n_evals=following.n_evals), direction)[0]
+            if not following.stalled:
+                break
+        return following

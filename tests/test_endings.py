@@ -1,0 +1,145 @@
+"""Every fit ends well: degenerate data, with default parameters and no warning unless it is due."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression as Peer
+
+from accel import LogisticRegression, Status
+from tests.test_objective import problem
+
+GOOD = (Status.CONVERGED, Status.ROUNDING)
+SOLVERS = ["auto", "lbfgs", "newton-cg", "newton-cholesky"]
+
+
+def one_each(rng, n_classes):
+    return rng.normal(size=(n_classes, 5)), np.arange(n_classes)
+
+
+def scales(rng):
+    X, y = problem(rng, n=150)
+    return X * np.geomspace(1e-6, 1e6, X.shape[1]), y
+
+
+def duplicated(rng):
+    X, y = problem(rng, n=150)
+    return np.hstack([X, X[:, :3], X[:, :1] * 2]), y
+
+
+def constant(rng):
+    X, y = problem(rng, n=150)
+    return np.hstack([X, np.zeros((150, 1)), np.full((150, 1), 7.0)]), y
+
+
+def deficient(rng):
+    X, y = problem(rng, n=150)
+    return X @ rng.normal(size=(X.shape[1], 20)), y
+
+
+def one_feature(rng):
+    x = rng.normal(size=(80, 1))
+    return x, (x[:, 0] + rng.logistic(size=80) > 0).astype(int)
+
+
+def all_constant(rng):
+    return np.full((40, 3), 5.0), np.arange(40) % 2
+
+
+DATA = {
+    "columns 1e12 apart": scales,
+    "duplicated columns": duplicated,
+    "constant columns": constant,
+    "rank deficient": deficient,
+    "one feature": one_feature,
+    "nothing to learn from": all_constant,
+    "one row a class, two": lambda rng: one_each(rng, 2),
+    "one row a class, five": lambda rng: one_each(rng, 5),
+}
+
+
+@pytest.mark.parametrize("C", [1.0, 1e6])
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("name", DATA)
+def test_degenerate_data_reach_the_optimum_in_silence(rng, name, solver, C):
+    X, y = DATA[name](rng)
+    model = LogisticRegression(solver=solver, C=C).fit(X, y)
+    best = LogisticRegression(solver="newton-cholesky", C=C, tol=1e-10).fit(X, y)
+    assert model.status_ in GOOD
+    assert np.isfinite(model.coef_).all()
+    # 1e-4 is the largest gradient; the distance in the objective depends on the curvature
+    assert model.objective_ <= best.objective_ + 1e-3
+
+
+@pytest.mark.parametrize("name", ["duplicated columns", "constant columns", "rank deficient"])
+def test_without_penalty_the_minimum_is_not_unique_and_still_reached(rng, name):
+    X, y = DATA[name](rng)
+    values = []
+    for solver in SOLVERS:
+        model = LogisticRegression(solver=solver, C=np.inf, tol=1e-8, max_iter=5000).fit(X, y)
+        assert model.status_ in GOOD
+        values.append(model.objective_)
+    assert max(values) - min(values) < 1e-9
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_separable_data_without_penalty_end_with_finite_coefficients(rng, n_classes, solver, dtype):
+    X = rng.normal(size=(60, 4)).astype(dtype)
+    y = np.arange(60) % n_classes
+    X[:, 0] += 10 * y
+    model = LogisticRegression(C=np.inf, solver=solver).fit(X, y)
+    assert model.status_ in GOOD
+    assert np.isfinite(model.coef_).all()
+    assert np.isfinite(model.objective_)
+    assert model.score(X, y) == 1.0
+
+
+def test_separable_data_asked_for_the_impossible_say_so(rng):
+    """tol=0 without penalty: the minimum lies at infinity, and the loss underflows on the way."""
+    X = np.r_[rng.normal(size=(30, 2)) - 5, rng.normal(size=(30, 2)) + 5]
+    y = np.repeat([0, 1], 30)
+    for solver in SOLVERS:
+        model = LogisticRegression(C=np.inf, tol=0, max_iter=300, solver=solver)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            model.fit(X, y)
+        assert [w.category for w in said] in ([], [ConvergenceWarning])
+        assert all("max|gradient|" in str(w.message) for w in said)
+        assert model.status_ in GOOD or said
+        assert np.isfinite(model.coef_).all()
+        assert model.objective_ < 1e-6
+
+
+def test_a_thousand_classes(rng):
+    centres = rng.normal(size=(1000, 8)) * 3
+    y = np.repeat(np.arange(1000), 3)
+    X = centres[y] + 0.1 * rng.normal(size=(3000, 8))
+    model = LogisticRegression(C=10.0).fit(X, y)
+    assert model.status_ in GOOD
+    assert model.coef_.shape == (1000, 8)
+    assert model.score(X, y) > 0.9
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_zero_weights_are_removed_rows_however_many(rng, solver):
+    X, y = problem(rng, n=3000, n_classes=3)
+    weight = (np.arange(3000) % 10 == 3).astype(float)  # none of the sampled rows
+    here = LogisticRegression(solver=solver, tol=1e-9).fit(X, y, weight)
+    there = LogisticRegression(solver=solver, tol=1e-9).fit(X[3::10], y[3::10])
+    np.testing.assert_allclose(here.coef_, there.coef_, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_coefficients_equal_scikit_learns_where_columns_are_uneven(rng, dtype):
+    X, y = problem(rng, n=300, n_classes=3)
+    X = X * np.geomspace(1e-2, 1e2, X.shape[1])
+    ours = LogisticRegression(tol=1e-11 if dtype == "float64" else 1e-7)
+    ours.fit(X.astype(dtype), y)
+    theirs = Peer(solver="newton-cholesky", tol=1e-12, max_iter=1000).fit(X, y)
+    relative = np.linalg.norm(ours.coef_ - theirs.coef_) / np.linalg.norm(theirs.coef_)
+    assert relative < (1e-6 if dtype == "float64" else 1e-4)
