@@ -98,6 +98,29 @@ def test_every_bfloat16_is_decoded_exactly():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [*SHAPES[:3], (513, 100)], ids=str)
+@pytest.mark.parametrize("n_outputs", [1, 3, 10])
+def test_hessian_product_is_that_of_the_generic_formula_in_float64(dtype, shape, n_outputs):
+    X, labels, s, W, b = arrays(dtype, shape, n_outputs)
+    loss = LOSSES["logistic" if n_outputs == 1 else "softmax"]
+    wide = X.astype(np.float64)
+    Y = loss.curvature(wide @ W.astype(np.float64) + b, xp=np).astype(s.dtype)
+    got = cpu.PASSES[loss.quadratic.name](X, Y, s, W, b)
+    network = Network(X.shape[1], n_outputs)
+    params = np.concatenate([W.ravel(), b]).astype(np.float64)
+    raw, backprop = network.forward(params, wide, xp=np)
+    value, residual = loss.quadratic.loss_gradient(Y.astype(np.float64), raw, xp=np)
+    wanted = backprop(residual * s.astype(np.float64)[:, None])
+    tolerance = 1e-12 if s.dtype == np.float64 else 2e-5
+    scale = np.abs(wanted).max() + 1e-30
+    assert got[0] == pytest.approx(np.sum(value * s), rel=tolerance, abs=tolerance * scale)
+    np.testing.assert_allclose(
+        np.concatenate(got[1:]), wanted, rtol=tolerance, atol=tolerance * scale
+    )
+    assert got[1].dtype == got[2].dtype == W.dtype
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [*SHAPES, (513, 100)], ids=str)
 @pytest.mark.parametrize("n_outputs", [1, 2, 3, 5, 10, 16])
 def test_pass_is_the_answer(dtype, shape, n_outputs):

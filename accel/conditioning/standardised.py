@@ -153,7 +153,8 @@ class Standardised:
         xp = self.backend.xp
         X = take_rows(self.linear.X, rows, xp.float64, xp=xp)
         X = X.toarray() if is_sparse(X) else X
-        X = X * self.linear.input_scale
+        if self.linear.input_scale != 1:
+            X = X * self.linear.input_scale
         if self.mean is not None:
             X = X - self.mean
         if self.scale is not None:

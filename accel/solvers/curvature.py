@@ -45,17 +45,17 @@ def hessian(quadratic: Any) -> Array:
     xp, network, linear = quadratic.backend.xp, quadratic.network, quadratic.problem
     width, K = network.n_in + network.bias, network.n_out
     eye = partial(xp.eye, dtype=xp.float64, device=quadratic.backend.device)
+    unit = eye(K)
 
     def block(rows: slice) -> Array:
-        X, Y = quadratic.design(rows), xp.astype(linear.Y[rows, :], xp.float64)
-        weighted = X * xp.astype(linear.weights[rows], xp.float64)[:, None]
+        X, Y = quadratic.design(rows), xp.astype(linear.Y[rows, :], xp.float64, copy=False)
+        s = xp.astype(linear.weights[rows], xp.float64, copy=False)[:, None]
         columns = []
         for k in range(K):
-            raw = eye(K)[k, :][None, :] + xp.zeros(
-                (X.shape[0], K), dtype=xp.float64, device=X.device
-            )
+            raw = unit[k, :] + 0 * X[:, :1]
             _, C = linear.loss.loss_gradient(Y, raw, xp=xp)  # column k of every C_i
-            right = xp.reshape(weighted[:, :, None] * C[:, None, :], (X.shape[0], width * K))
+            right = X[:, :, None] * (s * C)[:, None, :]
+            right = xp.reshape(right, (X.shape[0], width * K))
             columns.append(xp.reshape(X.T @ right, (width, 1, width, K)))
         return xp.concat(columns, axis=1)
 

@@ -88,6 +88,18 @@ def logistic_pass(
     return value, g_W, np.array([g_b], dtype=s.dtype)
 
 
+def logistic_quadratic_pass(
+    X: Array, Y: Array, s: Array, W: Array, b: Array | None
+) -> tuple[float, Array, Array]:
+    """The same for `LogisticQuadratic`, a Hessian product: Y is the curvature of each row."""
+    bits = STORAGE[str(X.dtype)]
+    g_W = np.zeros_like(W[:, 0])
+    intercept = s.dtype.type(0 if b is None else b[0])
+    h = s * Y[:, 0]
+    value, g_b = _quadratic_kernel(X.view(bits), h, W[:, 0], intercept, g_W, _tile_rows(X))
+    return value, g_W, np.array([g_b], dtype=s.dtype)
+
+
 def softmax_pass(
     X: Array, Y: Array, s: Array, W: Array, b: Array | None
 ) -> tuple[float, Array, Array]:
@@ -115,15 +127,28 @@ def softmax_pass(
     g_b : ndarray (K,)
         In the same.
     """
-    bits = STORAGE[str(X.dtype)]
+    return _many(_softmax_kernel, X, Y[:, 0], s, W, b)
+
+
+def softmax_quadratic_pass(
+    X: Array, Y: Array, s: Array, W: Array, b: Array | None
+) -> tuple[float, Array, Array]:
+    """The same for `SoftmaxQuadratic`, a Hessian product: Y is the probabilities (n, K)."""
+    return _many(_softmax_quadratic_kernel, X, Y, s, W, b)
+
+
+def _many(
+    kernel: Callable[..., float], X: Array, Y: Array, s: Array, W: Array, b: Array | None
+) -> tuple[float, Array, Array]:
+    """W and b in groups of outputs, the last filled with zeros, as the kernels want them."""
     d, K = W.shape
-    padded = -(-K // GROUP) * GROUP  # outputs go in groups; the last is filled with zeros
+    padded = -(-K // GROUP) * GROUP
     WT, bias = np.zeros((padded, d), dtype=s.dtype), np.zeros(padded, dtype=s.dtype)
     WT[:K] = W.T
     if b is not None:
         bias[:K] = b
     GT, g_b = np.zeros_like(WT), np.zeros(K, dtype=np.float64)
-    value = _softmax_kernel(X.view(bits), Y[:, 0], s, WT, bias, GT, g_b, _tile_rows(X))
+    value = kernel(X.view(STORAGE[str(X.dtype)]), Y, s, WT, bias, GT, g_b, _tile_rows(X))
     return value, GT[:K].T.reshape(-1), g_b.astype(s.dtype)
 
 
@@ -196,6 +221,24 @@ def _logistic_kernel(
         _accumulate(X, start, n, work[1], g_w)
         for i in range(n):
             g_b += work[1, i]
+    return value, g_b
+
+
+@compiled()
+def _quadratic_kernel(
+    X: Array, h: Array, w: Array, b: Any, g_w: Array, tile: int
+) -> tuple[float, float]:
+    z = np.empty(tile, w.dtype)
+    value, g_b = 0.0, 0.0
+    for start in range(0, X.shape[0], tile):
+        n = min(tile, X.shape[0] - start)
+        _dot(X, start, n, w, b, z)
+        for i in range(n):
+            r = h[start + i] * z[i]
+            value += 0.5 * r * z[i]
+            g_b += r
+            z[i] = r
+        _accumulate(X, start, n, z, g_w)
     return value, g_b
 
 
@@ -274,4 +317,43 @@ def _softmax_kernel(
     return value
 
 
-PASSES = {"logistic": logistic_pass, "softmax": softmax_pass}
+@compiled(fastmath={"contract"})
+def _softmax_quadratic(P: Array, s: Array, start: int, n: int, K: int, Z: Array) -> float:
+    """The formulas of `accel.losses.SoftmaxQuadratic`, times s; Z becomes the gradient."""
+    value = 0.0
+    for i in range(n):
+        mean = Z.dtype.type(0)
+        for k in range(K):
+            mean += P[start + i, k] * Z[i, k]
+        form = Z.dtype.type(0)
+        for k in range(K):
+            deviation = Z[i, k] - mean
+            Z[i, k] = s[start + i] * P[start + i, k] * deviation
+            form += Z[i, k] * deviation
+        value += 0.5 * form
+    return value
+
+
+@compiled()
+def _softmax_quadratic_kernel(
+    X: Array, P: Array, s: Array, WT: Array, bias: Array, GT: Array, g_b: Array, tile: int
+) -> float:
+    Z, K = np.zeros((tile, WT.shape[0]), WT.dtype), len(g_b)
+    value = 0.0
+    for start in range(0, X.shape[0], tile):
+        n = min(tile, X.shape[0] - start)
+        _dot_many(X, start, n, WT, bias, Z)
+        value += _softmax_quadratic(P, s, start, n, K, Z)
+        _accumulate_many(X, start, n, Z, GT)
+        for i in range(n):
+            for k in range(K):
+                g_b[k] += Z[i, k]
+    return value
+
+
+PASSES = {
+    "logistic": logistic_pass,
+    "softmax": softmax_pass,
+    "logistic quadratic": logistic_quadratic_pass,
+    "softmax quadratic": softmax_quadratic_pass,
+}
