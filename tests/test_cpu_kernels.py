@@ -101,7 +101,7 @@ def test_every_bfloat16_is_decoded_exactly():
 @pytest.mark.parametrize("shape", [*SHAPES[:3], (513, 100)], ids=str)
 @pytest.mark.parametrize("n_outputs", [1, 3, 10])
 def test_hessian_product_is_that_of_the_generic_formula_in_float64(dtype, shape, n_outputs):
-    X, labels, s, W, b = arrays(dtype, shape, n_outputs)
+    X, _, s, W, b = arrays(dtype, shape, n_outputs)
     loss = LOSSES["logistic" if n_outputs == 1 else "softmax"]
     wide = X.astype(np.float64)
     Y = loss.curvature(wide @ W.astype(np.float64) + b, xp=np).astype(s.dtype)

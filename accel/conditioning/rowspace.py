@@ -15,9 +15,9 @@ from accel.objective import Objective
 Array = Any
 
 # A pass is limited by the bandwidth of the memory that holds X, the Gram matrix by the rate of
-# matrix products: bytes read in the time of one floating point operation. 20 GB/s against 40
+# matrix products: bytes read in the time of one floating point operation. 20 GB/s against 80
 # GFLOP/s on the CPU it was measured on; GPUs have less, which makes the choice more cautious.
-BYTES_PER_FLOP = 0.5
+BYTES_PER_FLOP = 0.25
 # Smallest pivot of the Cholesky factor against its largest row. Q loses orthogonality with the
 # square of the condition number, of which this is a cheap estimate, not a bound; the certificate is
 # taken on X itself, so a poor Q costs iterations and never truth.

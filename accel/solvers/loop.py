@@ -14,7 +14,7 @@ import numpy as np
 
 Array = Any
 NOISE = 16.0  # what the sums of a value lose, in units of its last digit
-MOST_IDLE = 3  # updates at the level of rounding that may pass without halving max|gradient|
+MOST_IDLE = 10  # updates at the level of rounding that may pass without progress
 
 
 class Status(Enum):
@@ -59,7 +59,9 @@ class State:
     promise : float
         Decrease that the direction of the last update, or the failed one, promised.
     idle : int
-        Consecutive updates that promised no decrease beyond rounding and did not halve the error.
+        Consecutive updates that promised no decrease beyond rounding and brought no progress.
+    mark : tuple of float or None
+        Value and error at the last progress.
     """
 
     params: Array
@@ -71,6 +73,7 @@ class State:
     stalled: bool = False
     promise: float = float("inf")
     idle: int = 0
+    mark: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -235,11 +238,13 @@ def evaluate(objective: Any, params: Array, *more: Any) -> tuple[Array, tuple[fl
 
 
 def _counted(objective: Any, state: State, following: State) -> State:
-    """The following state, with the count of idle updates."""
+    """The following state, with the count of updates since the last progress."""
     eps = float(objective.backend.xp.finfo(state.params.dtype).eps)
-    at_rounding = following.promise <= NOISE * eps * abs(state.value)
-    halved = following.error <= 0.5 * state.error and not following.stalled
-    return replace(following, idle=state.idle + 1 if at_rounding and not halved else 0)
+    value, error = state.mark or (state.value, state.error)
+    progressed = following.value < value - eps * abs(value) or following.error <= 0.5 * error
+    if progressed or following.promise > NOISE * eps * abs(value):
+        return replace(following, idle=0, mark=(following.value, following.error))
+    return replace(following, idle=state.idle + 1, mark=(value, error))
 
 
 class _Certificate:

@@ -33,7 +33,7 @@ REASONS = {"orthant": "Solver orthant: Newton on the orthants of the l1 penalty,
 # A Hessian of this many parameters is factored in the time of a few calls, whatever the number of
 # rows; and formed, in this many operations, in less than the passes it saves.
 FEW_PARAMETERS = 128
-HESSIAN_FLOPS = 2e8
+HESSIAN_FLOPS = 2e6
 
 
 @dataclass(frozen=True)
