@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from textwrap import fill
 
-from bench import optima
+from bench import coordinates, optima
 from bench.compare import compare
 from bench.convergence_report import WIDTH, pictures, summary
 from bench.report import load, machine_line, newest, readme_table, report
@@ -39,11 +39,16 @@ def _optima(options: argparse.Namespace) -> None:
     optima.write(options.case)
 
 
+def _coordinates(options: argparse.Namespace) -> None:
+    print(f"written to {coordinates.draw(options.out)}")
+
+
 COMMANDS = {
     "report": _report,
     "compare": _compare,
     "convergence": _convergence,
     "optima": _optima,
+    "coordinates": _coordinates,
 }
 
 
@@ -63,6 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
     three.add_argument("--plots", metavar="DIR", type=Path, help="time against gap as PNGs")
     four = commands.add_parser("optima", help="find and store the minima of the convergence suite")
     four.add_argument("case", nargs="*", help="default: all of them")
+    five = commands.add_parser("coordinates", help="draw what each change of variables is worth")
+    five.add_argument("--out", type=Path, default=Path("docs/pictures/coordinates.png"))
     options = parser.parse_args(arguments)
     try:
         COMMANDS[options.command](options)
