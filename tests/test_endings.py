@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression as Peer
 
@@ -143,3 +144,26 @@ def test_coefficients_equal_scikit_learns_where_columns_are_uneven(rng, dtype):
     theirs = Peer(solver="newton-cholesky", tol=1e-12, max_iter=1000).fit(X, y)
     relative = np.linalg.norm(ours.coef_ - theirs.coef_) / np.linalg.norm(theirs.coef_)
     assert relative < (1e-6 if dtype == "float64" else 1e-4)
+
+
+RAW = {
+    "breast cancer": load_breast_cancer,
+    "wine": load_wine,
+    "iris": load_iris,
+    "digits": load_digits,
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_real_data_as_it_comes_needs_no_scaling_and_no_warning(name):
+    """The optimum of scikit-learn's Newton method, in float64 to 1e-6, in float32 to 1e-4."""
+    X, y = RAW[name](return_X_y=True)
+    assert LogisticRegression().fit(X, y).status_ is Status.CONVERGED
+    X = X.astype(np.float32)  # so that both precisions have the same minimum
+    theirs = Peer(solver="newton-cholesky", tol=1e-12, max_iter=500).fit(X.astype(float), y)
+    size = np.linalg.norm(theirs.coef_)
+    double = LogisticRegression(tol=1e-11).fit(X.astype(float), y)
+    single = LogisticRegression(tol=1e-8).fit(X, y)
+    assert np.linalg.norm(double.coef_ - theirs.coef_) < 1e-6 * size
+    assert np.linalg.norm(single.coef_ - theirs.coef_) < 1e-4 * size
+    assert single.status_ in GOOD
