@@ -20,9 +20,9 @@ from sklearn.exceptions import ConvergenceWarning
 import accel
 from accel import datasets, tutorial
 from accel.estimators.account import Stages
+from accel.estimators.options import NEAREST
 from accel.files import load_model, prepare_folder, write_atomically
 from accel.progress import ProgressLine
-from accel.solvers import SOLVERS
 from accel.train import MODELS, Trained, train
 
 app = typer.Typer(
@@ -142,15 +142,17 @@ def train_command(
     data: Annotated[Path | None, typer.Option(help="Folder, .npy, .npz or .csv file.")] = None,
     target: Annotated[str | None, typer.Option(help="Column, array or file of labels.")] = None,
     model: Annotated[str, typer.Option(help=", ".join(MODELS))] = "logistic",
-    solver: Annotated[str, typer.Option(help=", ".join(["auto", *SOLVERS]))] = "auto",
+    solver: Annotated[str, typer.Option(help=", ".join(NEAREST))] = "auto",
     backend: BackendName = "auto",
     c: Annotated[float, typer.Option("--C", help="Inverse strength of the penalty.")] = 1.0,
+    l1_ratio: Annotated[float, typer.Option(help="Share of the l1 norm in it.")] = 0.0,
     max_iter: Annotated[int, typer.Option(min=1, help="Largest number of updates.")] = 1000,
     tol: Annotated[float, typer.Option(help="Stop at this max|gradient|.")] = 1e-4,
     learning_rate: Annotated[float, typer.Option(help="Step of solver gd.")] = 0.01,
     test_size: Annotated[float, typer.Option(help="Share of rows held out.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path("accel-out"),
+    explain: Annotated[bool, typer.Option("--explain", help="Print what was done, why.")] = False,
 ) -> None:
     """Train on real data; by default on scikit-learn's digits, all ten classes."""
     if model not in MODELS:
@@ -158,7 +160,13 @@ def train_command(
     stages = Stages()
     console = Console()
     estimator = MODELS[model](
-        C=c, solver=solver, backend=backend, max_iter=max_iter, tol=tol, learning_rate=learning_rate
+        C=c,
+        l1_ratio=l1_ratio,
+        solver=solver,
+        backend=backend,
+        max_iter=max_iter,
+        tol=tol,
+        learning_rate=learning_rate,
     )
     with stages("load"):
         loaded = datasets.load(data, target) if data else datasets.load_digits()
@@ -168,6 +176,8 @@ def train_command(
         estimator.set_params(callback=line)
         trained = train(loaded, estimator, out, stages, test_size=test_size, seed=seed)
     _print_trained(console, trained, stages)
+    if explain:
+        console.print(trained.model.explain(), highlight=False, markup=False, soft_wrap=True)
     for warning in caught:
         typer.echo(f"accel: warning: {_sentence(warning.message)}", err=True)  # type: ignore[arg-type]
 

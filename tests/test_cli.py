@@ -82,6 +82,17 @@ def test_train_on_the_bundled_digits(trained):
     assert "\x1b[" not in out
 
 
+def test_train_explains_itself_and_takes_the_l1_penalty(accel_here, tmp_path):
+    done = accel_here("train", "--l1-ratio", "1", "--C", "0.1", "--explain", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    words = " ".join(done.stdout.split())
+    assert "C=0.1, l1_ratio=1" in words
+    assert "exact zeros" in words
+    assert "Hessian product" in words
+    with np.load(tmp_path / "accel-out" / "model.npz") as model:
+        assert (model["coef"] == 0).mean() > 0.3
+
+
 def test_predict_with_the_trained_model(trained, tmp_path):
     from sklearn.datasets import load_digits
 
