@@ -1,20 +1,22 @@
 """accel: linear and small neural models, the same numbers on a CPU and on an NVIDIA GPU.
 
 The public names are the estimators, `get_backend` and `backends`. Data flows one way:
-backends | losses | network -> objective -> solvers -> estimators -> train, tutorial -> cli, and a
-module imports only from its left.
+backends | losses | network -> objective -> stack -> solvers -> estimators -> train, tutorial
+-> cli, and a module imports only from its left.
 """
 
 from accel.backends import BackendReport, BackendUnavailable, backends, get_backend
-from accel.estimators import LogisticRegression
+from accel.estimators import LogisticRegression, LogisticRegressionCV, logistic_path
 from accel.solvers import Status
 
 __all__ = [
     "BackendReport",
     "BackendUnavailable",
     "LogisticRegression",
+    "LogisticRegressionCV",
     "Status",
     "backends",
     "get_backend",
+    "logistic_path",
 ]
 __version__ = "0.1.0"

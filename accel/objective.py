@@ -148,6 +148,20 @@ class Objective:
         model._block = model._best_block()
         return model
 
+    def with_alpha(self, alpha: float) -> Objective:
+        """The same problem with another penalty."""
+        other = copy(self)
+        other.alpha = alpha
+        penalty = alpha * self.network.is_weight()
+        other.penalty = self.backend.asarray(penalty, dtype=self.weights.dtype)
+        return other
+
+    def mean_curvature(self, rows: slice) -> tuple[Array, Array]:
+        """Weights and mean curvatures of rows, for a quadratic model: (n_rows, 1), float64."""
+        xp = self.backend.xp
+        h = self.loss.mean(xp.astype(self.Y[rows, :], xp.float64), xp=xp)
+        return xp.astype(self.weights[rows], xp.float64)[:, None], h[:, None]
+
     def rows(self, rows: slice) -> Array:
         """Rows of X, without its factor, in the dtype of the weights."""
         return take_rows(self.X, rows, self.weights.dtype, xp=self.backend.xp)

@@ -12,10 +12,11 @@ import pytest
 from accel import LogisticRegression
 from accel.backends import BackendUnavailable, get_backend
 from accel.benchmark import rows
-from accel.benchmark.cases import FITS, FULL_PASSES, QUICK_PASSES, LessonCase
+from accel.benchmark.cases import FITS, FULL_PASSES, QUICK_PASSES, CVCase, LessonCase
 from accel.benchmark.ceilings import CEILINGS, ONLY_DEVICES
 from accel.benchmark.contenders import (
     COMPILED_PASSES,
+    CV_CONTENDERS,
     FIT_CONTENDERS,
     LESSONS,
     PASSES,
@@ -26,6 +27,8 @@ from bench.conftest import ROWS
 
 full = pytest.mark.full
 LESSON = LessonCase()
+CV = CVCase()
+SLOW = ("scikit-learn",)  # 25 s where its BLAS threads meet other processes
 
 
 def passes():
@@ -81,6 +84,20 @@ def test_fit(row, case, contender):
     made = row(
         lambda: FIT_CONTENDERS[contender](case),
         lambda result, cold_s, samples: rows.fit_row(case, contender, result, cold_s, samples),
+    )
+    assert made["valid"] or not contender.startswith("accel")
+
+
+def cross_validations():
+    for contender in CV_CONTENDERS:
+        yield pytest.param(contender, marks=(full,) if contender in SLOW else ())
+
+
+@pytest.mark.parametrize("contender", list(cross_validations()))
+def test_cross_validation(row, contender):
+    made = row(
+        lambda: CV_CONTENDERS[contender](CV),
+        lambda result, cold_s, samples: rows.cv_row(CV, contender, result, cold_s, samples),
     )
     assert made["valid"] or not contender.startswith("accel")
 

@@ -217,12 +217,14 @@ def test_one_synchronisation_and_one_pass_an_evaluation_and_none_hidden(name, mo
     assert solution.n_iter >= 3
     assert not hidden
     passes = objective.passes
-    assert set(backend.count) == {"scalars", "passes"}
+    products = passes["Hessian product"]
+    assert set(backend.count) == {"scalars", "passes"} | ({"to_numpy"} if products else set())
+    assert backend.count["to_numpy"] == products  # which problems go on: one here
     assert backend.count["passes"] == sum(passes.values())
     assert passes["value and gradient"] == solution.n_evals <= 1.3 * solution.n_iter + 3
     assert passes["curvature"] == (solution.n_iter if name in NEWTON else 0)
     norms = solution.n_iter if name in ("newton-cg", "orthant") else 0
-    assert backend.count["scalars"] == solution.n_evals + passes["Hessian product"] + norms + 1
+    assert backend.count["scalars"] == solution.n_evals + norms + 1
 
 
 def test_the_hidden_synchronisation_counter_can_see_one(monkeypatch):

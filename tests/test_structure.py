@@ -16,6 +16,7 @@ ROOT = Path(accel.__file__).parent
 ORDER = [
     {"backends", "losses", "network"},
     {"objective"},
+    {"stack"},
     {"conditioning"},
     {"solvers"},
     {"estimators"},
@@ -84,18 +85,20 @@ def test_importing_accel_loads_nothing_beyond_scikit_learn_but_the_edge():
 
 def public():
     """What people call by name: the package's exports, their methods, and the seams of the core."""
-    from accel import datasets, files, network, objective, solvers
-    from accel.solvers import gd, lbfgs, line_search
+    from accel import datasets, files, network, objective, solvers, stack
+    from accel.solvers import gd, lbfgs, line_search, path, together
 
     objects = [getattr(accel, name) for name in accel.__all__ if name != "Status"]
     objects += [objective.Objective, network.Network, solvers.minimize, solvers.Solution]
     objects += [gd.GradientDescent, lbfgs.LBFGS, line_search.wolfe_search, datasets.load]
-    objects += [files.save_model, files.load_model]
+    objects += [stack.Stack, path.solve_path, path.Path, together.minimize_together]
+    objects += [together.Solutions, files.save_model, files.load_model]
     for item in objects:
         yield f"{item.__module__}.{item.__qualname__}"
-    for name, member in vars(accel.LogisticRegression).items():
-        if callable(member) and not name.startswith(("_", "set_", "get_")):
-            yield f"accel.estimators.logistic.LogisticRegression.{name}"
+    for estimator in (accel.LogisticRegression, accel.LogisticRegressionCV):
+        for name, member in vars(estimator).items():
+            if callable(member) and not name.startswith(("_", "set_", "get_")):
+                yield f"{estimator.__module__}.{estimator.__qualname__}.{name}"
 
 
 @pytest.mark.parametrize("name", sorted(set(public())))

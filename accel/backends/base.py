@@ -101,6 +101,9 @@ class Backend(Protocol):
     ) -> Iterator[Any]:
         """function(rows) for consecutive blocks of rows that take row_bytes each, in row order."""
 
+    def many_products(self, n_rows: int, row_bytes: int) -> AbstractContextManager[Any]:
+        """Around many passes over blocks of this size: threads that would not pay are not used."""
+
     def linear_pass(self, loss: str, X: Array, n_outputs: int) -> Callable[..., Any] | None:
         """A fused pass (X, Y, s, W, b) -> (value, g_W, g_b), where one pays here."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -80,6 +80,10 @@ class CupyBackend:
     ) -> Iterator[Any]:
         """One block after the other on one stream."""
         yield from map(function, row_blocks(n_rows, row_bytes, self.block_bytes))
+
+    def many_products(self, n_rows: int, row_bytes: int) -> AbstractContextManager[Any]:  # noqa: ARG002
+        """Nothing to arrange on a GPU."""
+        return nullcontext()
 
     def linear_pass(self, loss: str, X: Any, n_outputs: int) -> Callable[..., Any] | None:
         """The fused CUDA kernel where `KERNELS_VARIABLE` asks for it; else row blocks."""

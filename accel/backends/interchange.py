@@ -40,6 +40,11 @@ def take_rows(X: Array, rows: slice, dtype: Any, *, xp: Any) -> Array:
     return block.astype(dtype, copy=False)
 
 
+def rows_at(X: Array, places: Array, *, xp: Any) -> Array:
+    """Rows of a dense or CSR matrix by their places, copied."""
+    return X[places] if is_sparse(X) else xp.take(X, places, axis=0)
+
+
 def _csr_rows(X: Array, rows: slice) -> Array:
     """Consecutive rows of a host matrix as views of its arrays; others by its own indexing."""
     start, stop, step = rows.indices(X.shape[0])

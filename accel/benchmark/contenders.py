@@ -17,8 +17,8 @@ import numpy as np
 
 from accel.backends import BackendUnavailable, get_backend
 from accel.backends.numpy_backend import NumpyBackend
-from accel.benchmark.cases import FitCase, LessonCase, PassCase
-from accel.estimators import LogisticRegression
+from accel.benchmark.cases import CVCase, FitCase, LessonCase, PassCase
+from accel.estimators import LogisticRegression, LogisticRegressionCV
 from accel.losses import LOSSES
 from accel.network import Network
 from accel.objective import Objective
@@ -257,6 +257,25 @@ def torch_fit(case: FitCase, device: str, max_iter: int = 1000) -> Call:
     return call
 
 
+def accel_cv(case: CVCase, backend_name: str) -> Call:
+    """All folds and C values together, and the refit."""
+    _backend(backend_name)
+    X, y = case.data
+    model = LogisticRegressionCV(Cs=case.n_Cs, cv=case.n_folds, backend=backend_name)
+    return _quiet(lambda: model.fit(X, y))
+
+
+def scikit_learn_cv(case: CVCase, n_threads: int | None) -> Call:
+    """scikit-learn's LogisticRegressionCV with its defaults, on all cores or on one."""
+    from sklearn.linear_model import LogisticRegressionCV as Peer
+    from threadpoolctl import threadpool_limits
+
+    X, y = case.data
+    model = Peer(Cs=case.n_Cs, cv=case.n_folds, l1_ratios=(0.0,), use_legacy_attributes=False)
+    limited = threadpool_limits.wrap(limits=n_threads)
+    return _quiet(limited(lambda: model.fit(X, y)))
+
+
 def accel_lesson(case: LessonCase, backend_name: str) -> Call:
     """The lesson's fit by accel's gradient descent."""
     _backend(backend_name)
@@ -359,6 +378,12 @@ FIT_CONTENDERS: dict[str, Callable[[FitCase], Call]] = {
     "scikit-learn-intelex": scikit_learn_intelex_fit,
     "PyTorch LBFGS": partial(torch_fit, device="cpu"),
     "PyTorch LBFGS cuda": partial(torch_fit, device="cuda"),
+}
+CV_CONTENDERS: dict[str, Callable[[CVCase], Call]] = {
+    "accel numpy": partial(accel_cv, backend_name="numpy"),
+    "accel cupy": partial(accel_cv, backend_name="cupy"),
+    "scikit-learn, one thread": partial(scikit_learn_cv, n_threads=1),
+    "scikit-learn": partial(scikit_learn_cv, n_threads=None),
 }
 LESSONS: dict[str, Callable[[LessonCase], Call]] = {
     "accel numpy": partial(accel_lesson, backend_name="numpy"),

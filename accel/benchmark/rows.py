@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from accel.benchmark.cases import LARGEST_ERROR, FitCase, LessonCase, PassCase
+from accel.benchmark.cases import LARGEST_ERROR, CVCase, FitCase, LessonCase, PassCase
 from accel.benchmark.ceilings import CEILINGS
 from accel.benchmark.timer import summary
 
@@ -48,6 +48,19 @@ def fit_row(
         "shape": [*X.shape, len(model.intercept_)], "cold_s": cold_s, **summary(samples),
         "iterations": int(np.max(model.n_iter_)), "objective": gap * case.minimum + case.minimum,
         "gap": gap, "valid": gap <= case.gap,
+    }  # fmt: skip
+
+
+def cv_row(
+    case: CVCase, contender: str, model: Any, cold_s: float, samples: list[float]
+) -> dict[str, Any]:
+    """One cross-validation, with its best mean score against that of the optima."""
+    X, _ = case.data
+    score = float(np.max(np.mean(np.reshape(model.scores_, (case.n_folds, -1)), axis=0)))
+    return {
+        "kind": "cv", "case": str(case), "contender": contender, "dtype": str(X.dtype),
+        "shape": [*X.shape, len(model.intercept_)], "cold_s": cold_s, **summary(samples),
+        "score": score, "valid": abs(score - case.score) <= case.gap,
     }  # fmt: skip
 
 

@@ -8,6 +8,6 @@ no solver is named here.
 """
 
 from accel.conditioning.rowspace import RowSpace, row_space
-from accel.conditioning.standardised import Standardised, look, standardised
+from accel.conditioning.standardised import Standardised, coordinates, look, standardised
 
-__all__ = ["RowSpace", "Standardised", "look", "row_space", "standardised"]
+__all__ = ["RowSpace", "Standardised", "coordinates", "look", "row_space", "standardised"]

@@ -100,11 +100,11 @@ class Standardised:
 
     Parameters
     ----------
-    problem : Objective or RowSpace
+    problem : Objective, RowSpace or Stack
         What is minimised.
-    linear : Objective
+    linear : Objective or Stack
         The linear model behind problem, which holds the rows.
-    start : array (n_params,)
+    start : array (n_params,), of a stack (n_problems, n_params)
         Start in the coordinates of problem.
     mean : array (n_in,) or None
         :math:`\mu`, in the dtype of start, on the device; None for zero.
@@ -113,7 +113,7 @@ class Standardised:
     """
 
     def __init__(
-        self, problem: Any, linear: Objective, start: Array, mean: Array | None, scale: Array | None
+        self, problem: Any, linear: Any, start: Array, mean: Array | None, scale: Array | None
     ) -> None:
         self.problem, self.linear, self.backend = problem, linear, problem.backend
         self.network, self.mean, self.scale = linear.network, mean, scale
@@ -137,7 +137,7 @@ class Standardised:
         value, gradient = self.problem.value_and_grad(self._leave(params))
         g_W, g_b = self._split(gradient)
         if self.mean is not None:
-            g_W = g_W - self.mean[:, None] * g_b[None, :]
+            g_W = g_W - self.mean[:, None] * g_b[..., None, :]
         if self.scale is not None:
             g_W = g_W * self.scale[:, None]
         return value, self._join(g_W, g_b)
@@ -147,6 +147,24 @@ class Standardised:
         model = copy(self)
         model.problem = self.problem.quadratic(self._leave(params))
         return model
+
+    def take(self, problems: Any) -> Standardised:
+        """The same coordinates for some problems of a stack."""
+        model = copy(self)
+        model.problem = model.linear = self.problem.take(problems)
+        return model
+
+    def only(self, going: Any) -> Standardised:
+        """The same stack, with no work done for problems that are not going."""
+        model = copy(self)
+        model.problem = self.problem.only(going)
+        return model
+
+    @property
+    def pass_size(self) -> tuple[int, int]:
+        """Rows of a pass over a stack, and bytes that each of them takes."""
+        size: tuple[int, int] = self.problem.pass_size
+        return size
 
     def design(self, rows: slice) -> Array:
         """Rows of (X - mu) / sigma, float64, and a column of ones where there is an intercept."""
@@ -175,7 +193,7 @@ class Standardised:
         if self.scale is not None:
             g_W = g_W / self.scale[:, None]
         if self.mean is not None:
-            g_W = g_W + self.mean[:, None] * g_b[None, :]
+            g_W = g_W + self.mean[:, None] * g_b[..., None, :]
         return self._join(g_W, g_b)
 
     def expand(self, params: Array) -> Array:
@@ -197,16 +215,50 @@ class Standardised:
         return self._join(W * self.scale[:, None], b)
 
     def _split(self, params: Array) -> tuple[Array, Array]:
+        """W (..., n_in, n_out) and b: of one model, or of each in a stack."""
         n_weights = self.network.n_in * self.network.n_out
-        W = self.backend.xp.reshape(params[:n_weights], (self.network.n_in, self.network.n_out))
-        return W, params[n_weights:]
+        shape = (*params.shape[:-1], self.network.n_in, self.network.n_out)
+        W = self.backend.xp.reshape(params[..., :n_weights], shape)
+        return W, params[..., n_weights:]
 
     def _join(self, W: Array, b: Array) -> Array:
-        return self.backend.xp.concat([self.backend.xp.reshape(W, (-1,)), b])
+        return self.backend.xp.concat([self.backend.xp.reshape(W, (*W.shape[:-2], -1)), b], axis=-1)
+
+
+def coordinates(linear: Objective, dtype: Any) -> tuple[Array | None, Array | None]:
+    r"""Mean and scale of the columns: centred where there is an intercept, scaled where uneven.
+
+    Parameters
+    ----------
+    linear : Objective
+        A linear model.
+    dtype : dtype
+        Of the parameters.
+
+    Returns
+    -------
+    mean : array (n_in,) or None
+        None without intercept.
+    scale : array (n_in,) or None
+        None where columns are even enough; else :math:`1 / \sigma`, from the Hessian's diagonal at
+        zero, :math:`\sigma_j^2 = \max(s_j^2 / 4, \alpha)` with the spread s.
+    """
+    xp = linear.backend.xp
+    columns = look(linear)
+    sigma = CURVATURE**0.5 * columns.spread
+    ridge = xp.full_like(sigma, min(linear.alpha, 1e300) ** 0.5)
+    sigma = xp.where(sigma > ridge, sigma, ridge)
+    largest = xp.max(sigma)
+    sigma = xp.where(sigma > 0, sigma, xp.where(largest > 0, largest, largest + 1))
+    smallest, largest = linear.backend.scalars(xp.min(sigma), xp.max(sigma))
+    intercept = CURVATURE**0.5
+    is_scaled = max(largest, intercept) > UNEVEN * min(smallest, intercept)
+    mean = xp.astype(columns.mean, dtype) if linear.network.bias else None
+    return mean, xp.astype(1 / sigma, dtype) if is_scaled else None
 
 
 def standardised(problem: Any, linear: Objective, start: Array) -> tuple[Standardised, bool]:
-    r"""Centred columns where there is an intercept; scaled ones where they are very uneven.
+    """A linear model in the `coordinates` that suit its columns.
 
     Parameters
     ----------
@@ -222,26 +274,7 @@ def standardised(problem: Any, linear: Objective, start: Array) -> tuple[Standar
     problem : Standardised
         The same problem, with its start.
     is_scaled : bool
-        Whether columns are scaled: by the root of the Hessian's diagonal at zero,
-        :math:`\sigma_j^2 = \max(s_j^2 / 4, \alpha)` with the spread s.
+        Whether columns are scaled.
     """
-    xp, dtype = linear.backend.xp, start.dtype
-    columns = look(linear)
-    sigma = CURVATURE**0.5 * columns.spread
-    ridge = xp.full_like(sigma, min(linear.alpha, 1e300) ** 0.5)
-    sigma = xp.where(sigma > ridge, sigma, ridge)
-    largest = xp.max(sigma)
-    sigma = xp.where(sigma > 0, sigma, xp.where(largest > 0, largest, largest + 1))
-    smallest, largest = linear.backend.scalars(xp.min(sigma), xp.max(sigma))
-    intercept = CURVATURE**0.5
-    is_scaled = max(largest, intercept) > UNEVEN * min(smallest, intercept)
-    return (
-        Standardised(
-            problem,
-            linear,
-            start,
-            xp.astype(columns.mean, dtype) if linear.network.bias else None,
-            xp.astype(1 / sigma, dtype) if is_scaled else None,
-        ),
-        is_scaled,
-    )
+    mean, scale = coordinates(linear, start.dtype)
+    return Standardised(problem, linear, start, mean, scale), scale is not None

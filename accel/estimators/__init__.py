@@ -6,5 +6,7 @@ mathematics is to the left of this package.
 """
 
 from accel.estimators.logistic import LogisticRegression
+from accel.estimators.logistic_cv import LogisticRegressionCV
+from accel.estimators.path import LogisticPath, logistic_path
 
-__all__ = ["LogisticRegression"]
+__all__ = ["LogisticPath", "LogisticRegression", "LogisticRegressionCV", "logistic_path"]

@@ -108,7 +108,7 @@ def _null_space(H: Array, quadratic: Any) -> Array:
 
 
 def metric(quadratic: Any) -> Callable[[Array], Array] | None:
-    r"""The inverse of one matrix that stands for the Hessian of every output.
+    r"""The inverse of one matrix that stands for the Hessian of every output, in each problem.
 
     .. math:: M = \sum_{i \in \text{sample}} s_i\, \bar h_i\, \tilde x_i \tilde x_i^\top + \alpha I,
               \qquad \bar h_i = \operatorname{trace}(C_i) / K
@@ -121,8 +121,8 @@ def metric(quadratic: Any) -> Callable[[Array], Array] | None:
     Returns
     -------
     callable or None
-        gradient (n_params,) -> M^-1 gradient, output by output; None where M would cost more than
-        the products it saves, which is where features^2 exceeds rows x outputs.
+        gradient (..., n_params) -> M^-1 gradient, output by output; None where M would cost more
+        than the products it saves, which is where features^2 exceeds rows x outputs.
 
     Notes
     -----
@@ -135,15 +135,15 @@ def metric(quadratic: Any) -> Callable[[Array], Array] | None:
         return None
     xp = quadratic.backend.xp
     M, unit, ridge = _metric_matrix(quadratic, width, K)
-    inverse = xp.linalg.inv(M) * unit[:, None] * unit[None, :]
+    inverse = xp.linalg.inv(M) * unit[:, :, None] * unit[:, None, :]
     # All outputs moving alike changes nothing where it is not penalised: rounding must not either.
-    alike = xp.astype(ridge * unit * unit < FREE, xp.float64)
+    alike = xp.astype(ridge * unit * unit < FREE, xp.float64)[:, :, None]
     alike = alike * float(linear.loss.shift_invariant)
 
     def apply(gradient: Array) -> Array:
-        step = inverse @ xp.reshape(xp.astype(gradient, xp.float64), (width, K))
-        step = step - alike[:, None] * xp.mean(step, axis=1, keepdims=True)
-        return xp.astype(xp.reshape(step, (-1,)), gradient.dtype)
+        step = inverse @ xp.reshape(xp.astype(gradient, xp.float64), (-1, width, K))
+        step = step - alike * xp.mean(step, axis=2, keepdims=True)
+        return xp.astype(xp.reshape(step, gradient.shape), gradient.dtype)
 
     return apply
 
@@ -169,6 +169,7 @@ def face_metric(quadratic: Any, free: Array) -> Callable[[Array], Array] | None:
         return None
     xp = quadratic.backend.xp
     M, unit, _ = _metric_matrix(quadratic, width, K)
+    M, unit = M[0, :, :], unit[0, :]
     kept = xp.reshape(xp.astype(free, xp.float64), (width, K)).T
     eye = xp.eye(width, dtype=xp.float64, device=M.device)
     faces = M * kept[:, :, None] * kept[:, None, :] + eye * (1 - kept)[:, None, :]
@@ -193,19 +194,18 @@ def _metric_matrix(quadratic: Any, width: int, K: int) -> tuple[Array, Array, Ar
     xp, linear = quadratic.backend.xp, quadratic.problem
     n = linear.X.shape[0]
     step = _sampling_step(n, width, K)
-    ridge = xp.reshape(xp.astype(quadratic.penalty, xp.float64), (width, K))[:, 0]
-    M = xp.eye(width, dtype=xp.float64, device=quadratic.backend.device) * ridge
     blocks = row_blocks(n, 8 * width // step + 1, BLOCK_BYTES)
     samples = [slice(-(-block.start // step) * step, block.stop, step) for block in blocks]
-    samples = [rows for rows in samples if rows.start < rows.stop]
-    total = sum(xp.sum(xp.astype(linear.weights[rows], xp.float64)) for rows in samples)
-    total = xp.where(total > 0, total, total + 1)  # a sample may have weight zero
-    for rows in samples:
-        X = quadratic.design(rows)
-        h = linear.loss.mean(xp.astype(linear.Y[rows, :], xp.float64), xp=xp)
-        s = xp.astype(linear.weights[rows], xp.float64) / total
-        M = M + X.T @ (X * (s * h)[:, None])
-    M, unit = _unit_diagonal(M, xp, METRIC_JITTER)
+    M: Any = 0.0
+    total: Any = 0.0
+    for rows in (rows for rows in samples if rows.start < rows.stop):
+        X, (s, h) = quadratic.design(rows), linear.mean_curvature(rows)
+        products = [X.T @ (X * (s * h)[:, b, None]) for b in range(s.shape[1])]
+        M, total = M + xp.stack(products), total + xp.sum(s, axis=0)
+    total = xp.where(total > 0, total, xp.ones_like(total))  # a sample may miss all of a fold
+    ridge = xp.reshape(xp.astype(quadratic.penalty, xp.float64), (-1, width, K))[:, :, 0]
+    eye = xp.eye(width, dtype=xp.float64, device=quadratic.backend.device)
+    M, unit = _unit_diagonal(M / total[:, None, None] + eye * ridge[:, None, :], xp, METRIC_JITTER)
     return M, unit, ridge
 
 
@@ -223,10 +223,11 @@ def affordable(n_samples: int, width: int, n_outputs: int) -> bool:
 
 
 def _unit_diagonal(H: Array, xp: Any, jitter: float) -> tuple[Array, Array]:
-    """D H D with a diagonal of one and a little more, and D."""
+    """D H D with a diagonal of one and a little more, and D; of one matrix or of a stack."""
     diagonal = xp.linalg.diagonal(H)
-    positive = diagonal > CONSTANT * xp.max(diagonal)
+    positive = diagonal > CONSTANT * xp.max(diagonal, axis=-1, keepdims=True)
     unit = xp.where(positive, diagonal, xp.ones_like(diagonal)) ** -0.5
-    H = H * unit[:, None] * unit[None, :]
+    H = H * unit[..., :, None] * unit[..., None, :]
     added = jitter + xp.where(positive, xp.zeros_like(diagonal), xp.ones_like(diagonal))
-    return H + xp.eye(H.shape[0], dtype=xp.float64, device=H.device) * added, unit
+    eye = xp.eye(H.shape[-1], dtype=xp.float64, device=H.device)
+    return H + eye * added[..., None, :], unit

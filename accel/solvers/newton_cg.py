@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any, ClassVar
 
+import numpy as np
+
 from accel.solvers.curvature import metric
 from accel.solvers.descent import descend
 from accel.solvers.loop import State, evaluate
@@ -55,11 +57,16 @@ class NewtonCG:
         (square,) = objective.backend.scalars(state.gradient @ z)
         norm = sqrt(max(square, 0.0))
         first = state.memory or norm or 1.0
-        forcing = min(LARGEST_FORCING, sqrt(norm / first))
+        relative = float(forcing(norm, first))
         direction = conjugate_gradients(
-            quadratic, state.gradient, z, precondition, forcing, self.max_products
+            quadratic, state.gradient, z, precondition, relative, self.max_products
         )
         return descend(objective, replace(state, memory=first), direction)[0]
+
+
+def forcing(norm: Any, first: Any) -> Any:
+    """Relative residual to which a Newton system is solved; numbers or NumPy arrays."""
+    return np.minimum(LARGEST_FORCING, np.sqrt(norm / first))
 
 
 def conjugate_gradients(
@@ -67,46 +74,58 @@ def conjugate_gradients(
     gradient: Array,
     z: Array,
     precondition: Callable[[Array], Array],
-    forcing: float,
+    relative: float | Array,
     max_products: int,
+    narrow: Callable[[Any, Any], Any] = lambda quadratic, going: quadratic,  # noqa: ARG005
 ) -> Array:
-    """An approximate solution p of H p = -gradient.
+    """An approximate solution p of H p = -gradient, for one problem or for each of a stack.
 
     Parameters
     ----------
-    quadratic : Objective
+    quadratic : Objective or Stack
         Its gradient at v is H v and its value v'Hv/2.
-    gradient, z : array (n_params,)
+    gradient, z : array (..., n_params)
         The gradient, and the same preconditioned.
     precondition : callable
         Residual -> preconditioned residual.
-    forcing : float
+    relative : float or array (...)
         Relative residual at which to stop.
     max_products : int
         Most products.
+    narrow : callable, optional
+        (quadratic, going) -> quadratic without the problems that are not going, a NumPy array
+        (...) of bool.
 
     Returns
     -------
-    array (n_params,)
-        A direction of descent.
+    array (..., n_params)
+        Directions of descent.
+
+    Notes
+    -----
+    A problem that is done keeps its p: its steps are zero from then on. What goes on is one
+    transfer a product.
     """
-    backend = quadratic.backend
+    backend, xp = quadratic.backend, quadratic.backend.xp
     p, residual, direction = 0 * gradient, -gradient, -z
-    rz = residual @ direction
-    rz_0 = 0.0
+    rz = xp.sum(residual * direction, axis=-1)
+    goal, going = relative * relative * rz, rz == rz
+    fallback = direction  # for a first product that is flat to rounding, or overflows
     for _ in range(max_products):
         half, product = quadratic.value_and_grad(direction)
-        step = rz / (2 * backend.xp.astype(half, rz.dtype))
-        following = residual - step * product
-        z = precondition(following)
-        rz_next = following @ z
-        now, was, curvature = backend.scalars(rz_next, rz, half)
-        rz_0 = rz_0 or was
-        if not curvature > 0 or not now >= 0:  # flat to rounding, or overflow
-            return p if rz_0 != was else direction
-        p, residual = p + step * direction, following
-        if now <= forcing * forcing * rz_0:
+        step = rz / (2 * xp.astype(half, rz.dtype))
+        step = xp.where(going & (half > 0), step, xp.zeros_like(step))[..., None]
+        residual = residual - step * product
+        z = precondition(residual)
+        rz_next = xp.sum(residual * z, axis=-1)
+        sound = going & (half > 0) & (rz_next >= 0)
+        p = xp.where(sound[..., None], p + step * direction, fallback)
+        going, fallback = sound & (rz_next > goal), p
+        still = backend.to_numpy(going)
+        if not still.any():
             break
-        direction = z + (rz_next / rz) * direction
-        rz = rz_next
+        direction = xp.where(
+            going[..., None], z + (rz_next / rz)[..., None] * direction, xp.zeros_like(direction)
+        )
+        rz, quadratic = rz_next, narrow(quadratic, still)
     return p

@@ -1,0 +1,124 @@
+"""Scores of many models on the rows held out from them."""
+
+from __future__ import annotations
+
+import inspect
+from copy import copy
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.backends.interchange import rows_at
+from accel.objective import Objective
+from accel.stack import Stack
+
+Array = Any
+
+
+def accuracies(
+    whole: Objective,
+    params: Array,
+    test: NDArray[np.intp],
+    label_index: NDArray[np.intp],
+    sample_weight: Any,
+) -> NDArray[np.float64]:
+    """Share of rows whose label each model predicts, by one product for all models.
+
+    Parameters
+    ----------
+    whole : Objective
+        Holds all rows, on the device.
+    params : array (n_models, n_params)
+        Parameters of each model, on the device.
+    test : ndarray (n_test,) of int
+        Rows to predict, on the host.
+    label_index : ndarray (n_samples,) of int
+        Labels of all rows, as their places among the classes.
+    sample_weight : array-like (n_samples,) or None
+        Weights of all rows.
+
+    Returns
+    -------
+    ndarray (n_models,)
+        Weighted accuracy.
+    """
+    backend, xp, n_models = whole.backend, whole.backend.xp, params.shape[0]
+    held_out = copy(whole)
+    held_out.X = rows_at(whole.X, backend.asarray(test), xp=xp)
+    zeros = np.zeros(n_models)
+    stack = Stack(held_out, whole.weights[:, None], zeros.astype(np.intp), zeros)
+
+    def predicted(rows: slice) -> Array:
+        raw = stack.raw_predictions(params, rows)
+        return raw[:, :, 0] > 0 if raw.shape[2] == 1 else xp.argmax(raw, axis=2)
+
+    parts = [backend.to_numpy(part) for part in backend.map_blocks(predicted, *stack.pass_size)]
+    hits = np.concatenate(parts) == label_index[test, None]
+    weight = None if sample_weight is None else np.asarray(sample_weight)[test]
+    return np.average(hits, axis=0, weights=weight)
+
+
+def scores_of(
+    scorer: Any,
+    models: list[list[Any]],
+    X: NDArray[Any],
+    y: NDArray[Any],
+    tests: list[NDArray[np.intp]],
+    params: dict[str, Any],
+) -> NDArray[np.float64]:
+    """(n_folds, n_models) scores of any scorer of scikit-learn's.
+
+    Parameters
+    ----------
+    scorer : callable
+        (model, X, y, **params) -> score.
+    models : list of list
+        Models of each fold.
+    X, y : ndarray
+        All rows and labels, on the host.
+    tests : list of ndarray
+        Rows held out by each fold.
+    params : dict
+        Metadata for the scorer; arrays with one entry a row are cut to the fold.
+
+    Returns
+    -------
+    ndarray (n_folds, n_models)
+        Scores.
+    """
+    scorer = _with_labels(scorer, models[0][0].classes_)
+
+    def cut(value: Any, rows: NDArray[np.intp]) -> Any:
+        array = np.asarray(value)
+        return array[rows] if array.shape[:1] == (len(y),) else value
+
+    return np.array(
+        [
+            [
+                scorer(model, X[rows], y[rows], **{k: cut(v, rows) for k, v in params.items()})
+                for model in fold
+            ]
+            for fold, rows in zip(models, tests, strict=True)
+        ]
+    )
+
+
+def _with_labels(scorer: Any, classes: NDArray[Any]) -> Any:
+    """The scorer told of all classes, where its metric asks: a fold may not hold each of them.
+
+    As scikit-learn's own LogisticRegressionCV does.
+    """
+    from sklearn.metrics import make_scorer
+
+    score = getattr(scorer, "_score_func", None)
+    asks = inspect.signature(score).parameters if score is not None else {}
+    if "labels" not in asks:
+        return scorer
+    own = {"pos_label": classes[-1]} if len(classes) == 2 and "pos_label" in asks else {}
+    return make_scorer(
+        score,
+        greater_is_better=scorer._sign == 1,
+        response_method=scorer._response_method,
+        **{"labels": classes, **own, **getattr(scorer, "_kwargs", {})},
+    )
