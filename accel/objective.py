@@ -6,6 +6,8 @@ from collections import Counter
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from accel.backends.interchange import is_sparse, take_rows
 
 if TYPE_CHECKING:
@@ -76,8 +78,10 @@ class Objective:
         self.network, self.backend = network, backend
         self.loss: Any = loss
         self.alpha, self.input_scale = alpha, input_scale
-        self.penalty = backend.asarray(alpha * network.is_weight(), dtype=weights.dtype)
-        self.l1 = backend.asarray(l1 * network.is_weight(), dtype=weights.dtype) if l1 else None
+        is_weight = network.is_weight()
+        self.penalty = backend.asarray(np.where(is_weight, alpha, 0.0), dtype=weights.dtype)
+        strengths = np.where(is_weight, l1, 0.0)
+        self.l1 = backend.asarray(strengths, dtype=weights.dtype) if l1 else None
         self.scale = 1.0
         if input_scale != 1.0:
             self.scale = backend.asarray(network.input_scale(input_scale), dtype=weights.dtype)
@@ -152,7 +156,7 @@ class Objective:
         """The same problem with another penalty."""
         other = copy(self)
         other.alpha = alpha
-        penalty = alpha * self.network.is_weight()
+        penalty = np.where(self.network.is_weight(), alpha, 0.0)
         other.penalty = self.backend.asarray(penalty, dtype=self.weights.dtype)
         return other
 

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegressionCV as Peer
 from sklearn.model_selection import KFold, StratifiedKFold
@@ -210,13 +210,20 @@ def test_reads_of_X_do_not_grow_with_the_number_of_problems(rng):
     assert folds.n_passes_ <= 2 * one + 12  # the folds together, and the refit
 
 
+def test_a_few_badly_scaled_columns_take_few_passes():
+    X, y = load_breast_cancer(return_X_y=True)
+    model = LogisticRegressionCV(Cs=20, cv=5).fit(X, y)
+    assert model.status_ is Status.CONVERGED
+    assert model.n_passes_ <= 120  # 2,198 without the metric
+
+
 def test_wide_X_has_no_metric_and_converges_still(backend, rng):
     X = rng.normal(size=(40, 60))
     y = (X[:, 0] + rng.normal(size=40) > 0).astype(int)
     path = logistic_path(X, y, C_RANGE, tol=1e-7, backend=backend.name)
     for k, C in enumerate(C_RANGE):
         own = LogisticRegression(C=C, tol=1e-9).fit(X, y)
-        np.testing.assert_allclose(path.coef[k], own.coef_, atol=1e-4)
+        np.testing.assert_allclose(path.coef[k], own.coef_, atol=5e-4)
 
 
 def test_a_fold_learns_nothing_from_the_rows_it_holds_out(backend, rng):

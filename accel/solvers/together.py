@@ -17,9 +17,9 @@ from accel.solvers.newton_cg import NewtonCG, conjugate_gradients, forcing
 Array = Any
 MOST_HALVINGS = 30
 # A Newton system need not be solved to more than this part of what the tolerance still asks for.
-ENOUGH = 0.5
+ENOUGH = 0.8
 # The first forcing term is smaller than that of one problem from zero: starts are good here.
-LARGEST_FORCING = 0.25
+LARGEST_FORCING = 0.1
 
 
 @dataclass
