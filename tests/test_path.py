@@ -394,3 +394,14 @@ def test_a_path_warns_of_nothing(rng):
         warnings.simplefilter("error")
         logistic_path(X, y, [1e-300, 1.0, 1e300], tol=1e-6)
     assert (before == X).all()
+
+
+def test_a_refused_refit_leaves_the_fitted_model_whole(rng):
+    X, y = load_iris(return_X_y=True)
+    model = LogisticRegressionCV(Cs=3, cv=3).fit(X, y)
+    before = model.predict(X)
+    model.set_params(scoring=lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model.fit(X[:, :2], np.array(["a", "b", "c"])[y])
+    model.set_params(scoring=None)
+    assert (model.predict(X) == before).all()

@@ -25,6 +25,7 @@ from accel.backends.interchange import is_device_array, is_sparse, namespace, to
 Array = Any
 # Storage that is trained on as it lies; a block of it at a time becomes float32.
 COMPACT = ("uint8", "int8", "float16", "bfloat16")
+FLOAT32_RANGE = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
 CHECK_BLOCK_BYTES = 16 << 20
 
 
@@ -49,6 +50,14 @@ def check_number(
     if isinstance(value, bool) or not good or (finite and not isfinite(number)):
         raise ValueError(f"{name}={value!r} must be a number {' and '.join(bounds)}.")
     return number
+
+
+def check_input_scale(value: Any) -> float:
+    """A positive factor of X that float32 can hold."""
+    scale = check_number("input_scale", value, above=0, finite=True)
+    if not FLOAT32_RANGE[0] <= scale <= FLOAT32_RANGE[1]:
+        raise ValueError(f"input_scale={scale} is beyond float32: scale X itself.")
+    return scale
 
 
 def check_count(name: str, value: Any) -> int:

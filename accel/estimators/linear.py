@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from accel.backends import Backend
 from accel.backends.base import row_blocks
 from accel.backends.interchange import (
     device_of,
@@ -16,9 +18,10 @@ from accel.backends.interchange import (
     take_rows,
     to_host,
 )
-from accel.estimators.checks import COMPACT, check_X
+from accel.estimators.checks import COMPACT, Targets, arithmetic_dtype, check_X
 from accel.losses import LOSSES, Loss
 from accel.network import Network
+from accel.objective import Objective
 
 Array = Any
 BLOCK_BYTES = 8 << 20
@@ -27,6 +30,42 @@ BLOCK_BYTES = 8 << 20
 def loss_for(n_classes: int) -> Loss:
     """Logistic for two classes, softmax for more."""
     return LOSSES["logistic" if n_classes == 2 else "softmax"]
+
+
+def linear_objective(
+    X: Array,
+    targets: Targets,
+    backend: Backend,
+    *,
+    fit_intercept: bool,
+    input_scale: float,
+    alpha: float = 0.0,
+    l1: float = 0.0,
+) -> Objective:
+    """The objective of a linear model on the backend's device, where X already lies."""
+    loss = loss_for(len(targets.classes))
+    return Objective(
+        X,
+        backend.asarray(loss.encode_target(targets.index)),
+        backend.asarray(targets.weight / targets.total, dtype=arithmetic_dtype(X, backend.xp)),
+        loss=loss,
+        network=Network(X.shape[1], loss.n_outputs(len(targets.classes)), bias=fit_intercept),
+        alpha=alpha,
+        l1=l1,
+        backend=backend,
+        input_scale=input_scale,
+    )
+
+
+def coefficients(network: Network, params: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Of params (..., n_params): (..., n_outputs, n_features) and (..., n_outputs)."""
+    shape = (*params.shape[:-1], network.n_in, network.n_out)
+    n_weights = network.n_in * network.n_out
+    coef = np.swapaxes(params[..., :n_weights].reshape(shape), -1, -2)
+    intercept = params[..., n_weights:]
+    if not network.bias:
+        intercept = np.zeros(coef.shape[:-1], dtype=coef.dtype)
+    return np.ascontiguousarray(coef), intercept.copy()
 
 
 class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

@@ -17,14 +17,12 @@ from accel.estimators.account import Account, Stages
 from accel.estimators.callbacks import CallbackSupport, FitTasks, has_callbacks, managed
 from accel.estimators.checks import (
     Targets,
-    arithmetic_dtype,
     check_start,
     check_targets,
     check_X,
 )
-from accel.estimators.linear import LinearClassifier, loss_for
+from accel.estimators.linear import LinearClassifier, coefficients, linear_objective
 from accel.estimators.options import Options, options_of, solver_of
-from accel.network import Network
 from accel.objective import Objective
 from accel.solvers import SOLVERS, Progress, Solution, Status, minimize, plan
 
@@ -248,7 +246,7 @@ class LogisticRegression(CallbackSupport, LinearClassifier):
                 )
 
             def fitted(params: Callable[[], Array]) -> dict[str, Any]:
-                return coefficients(objective, targets.classes, backend.to_numpy(params()))
+                return _fitted(objective, targets.classes, backend.to_numpy(params()))
 
             with stages("solve"):
                 solution = minimize(
@@ -280,23 +278,16 @@ class LogisticRegression(CallbackSupport, LinearClassifier):
         self, X: Array, targets: Targets, options: Options, backend: Backend
     ) -> Objective:
         """The objective on the backend's device: scikit-learn's C becomes alpha here."""
-        loss = loss_for(len(targets.classes))
-        total = targets.total
+        total, ratio = targets.total, options.l1_ratio
         strength = 1 / (options.C * total) if options.C * total > 0 else float("inf")
-        return Objective(
+        return linear_objective(
             X,
-            backend.asarray(loss.encode_target(targets.index)),
-            backend.asarray(targets.weight / total, dtype=arithmetic_dtype(X, backend.xp)),
-            loss=loss,
-            network=Network(
-                n_in=X.shape[1],
-                n_out=loss.n_outputs(len(targets.classes)),
-                bias=options.fit_intercept,
-            ),
-            alpha=(1 - options.l1_ratio) * strength if options.l1_ratio < 1 else 0.0,
-            l1=options.l1_ratio * strength if options.l1_ratio > 0 else 0.0,
-            backend=backend,
+            targets,
+            backend,
+            fit_intercept=options.fit_intercept,
             input_scale=options.input_scale,
+            alpha=(1 - ratio) * strength if ratio < 1 else 0.0,
+            l1=ratio * strength if ratio > 0 else 0.0,
         )
 
     def _start(self, objective: Objective, coef_init: Any, intercept_init: Any) -> Array:
@@ -352,18 +343,18 @@ class LogisticRegression(CallbackSupport, LinearClassifier):
             warnings.warn(ending, ConvergenceWarning, stacklevel=4)
 
 
-def coefficients(objective: Objective, classes: Any, params: Any) -> dict[str, Any]:
+def _fitted(objective: Objective, classes: Any, params: Any) -> dict[str, Any]:
     """What predictions need, as fitted attributes, from the parameters on the host."""
-    network = objective.network
-    ((W, b),) = network.layers(params, xp=np)
-    if b is not None and objective.l1 is not None and network.n_out > 1:
-        b = b - b.mean()  # softmax leaves the sum open, and the centred columns fill it at random
+    coef, intercept = coefficients(objective.network, params)
+    if objective.l1 is not None and objective.network.n_out > 1:
+        # softmax leaves the sum of the intercepts open, and centred columns fill it at random
+        intercept = intercept - intercept.mean()
     return {
         "classes_": classes,
-        "n_features_in_": network.n_in,
+        "n_features_in_": objective.network.n_in,
         "input_scale_": objective.input_scale,
-        "coef_": W.T.copy(),
-        "intercept_": np.zeros(network.n_out, dtype=W.dtype) if b is None else b.copy(),
+        "coef_": coef,
+        "intercept_": intercept,
     }
 
 

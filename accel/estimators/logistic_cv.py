@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,14 @@ from accel.estimators.checks import (
     check_choice,
     check_count,
     check_flag,
+    check_input_scale,
     check_number,
     check_targets,
     check_X,
 )
-from accel.estimators.linear import LinearClassifier
+from accel.estimators.linear import LinearClassifier, coefficients, linear_objective
 from accel.estimators.logistic import LogisticRegression
-from accel.estimators.path import check_Cs, coefficients, linear_objective, solve_weightings
+from accel.estimators.path import check_Cs, solve_weightings
 from accel.estimators.scoring import accuracies, scores_of
 from accel.objective import Objective
 from accel.solvers import SOLVERS, Solution, Status, minimize, plan
@@ -182,13 +184,19 @@ class LogisticRegressionCV(LinearClassifier):
             If a backend was required that cannot be used.
         """
         _raise_for_params(params, self, "fit")
+        fitted = copy(self)  # a refused refit leaves this model whole
+        fitted._fit(X, y, sample_weight, params)
+        self.__dict__.update(fitted.__dict__)
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> None:
         grid = check_Cs(self.Cs)
         limits: dict[str, Any] = {
             "tol": check_number("tol", self.tol, at_least=0),
             "max_iter": check_count("max_iter", self.max_iter),
         }
         refit = check_flag("refit", self.refit)
-        choices = ["auto", *(name for name in SOLVERS if name != "gd")]
+        choices = ["auto", *(name for name in SOLVERS if name not in ("gd", "orthant"))]
         solver = check_choice("solver", self.solver, choices)
         with device_of(X):
             X = check_X(self, X, fitting=True)
@@ -202,12 +210,11 @@ class LogisticRegressionCV(LinearClassifier):
             print(f"Training {len(folds)} folds x {len(grid)} C values on {self.backend_}")
         with backend.context():
             whole = linear_objective(
-                X,
+                backend.asarray(X),
                 targets,
                 backend,
-                alpha=0.0,
-                fit_intercept=self.fit_intercept,
-                input_scale=self.input_scale,
+                fit_intercept=check_flag("fit_intercept", self.fit_intercept),
+                input_scale=check_input_scale(self.input_scale),
             )
             self.input_scale_ = whole.input_scale
             path = solve_weightings(whole, _weightings(targets, folds), grid, **limits)
@@ -219,7 +226,6 @@ class LogisticRegressionCV(LinearClassifier):
                 self._average(path)
         self.n_passes_ = sum(whole.passes.values())
         self._judge(path, limits["tol"])
-        return self
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> float:
         """The score that C was chosen by.
@@ -374,7 +380,7 @@ class LogisticRegressionCV(LinearClassifier):
                 f"{tol:.3g} (the largest is {largest:.3g}), the first "
                 f"with {missed[0].name}: {missed[0].value}",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
 

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-import numpy as np
-
-from accel.estimators.checks import check_choice, check_count, check_flag, check_number
+from accel.estimators.checks import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_input_scale,
+    check_number,
+)
 
 # What code written for scikit-learn asks for -> the solver here that reaches the same optimum.
 NEAREST = {
@@ -24,7 +28,6 @@ NEAREST = {
 }
 TAKES_L1 = ("auto", "liblinear", "saga")
 TAKES_ELASTIC_NET = ("auto", "saga")
-FLOAT32_RANGE = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
 PENALTIES = {"l1": 1.0, "l2": 0.0}
 
 
@@ -44,9 +47,6 @@ class Options:
 def options_of(estimator: Any) -> Options:
     """The arguments of a LogisticRegression; ValueError names the first one that is wrong."""
     C, l1_ratio = penalty_of(estimator.penalty, estimator.C, estimator.l1_ratio)
-    scale = check_number("input_scale", estimator.input_scale, above=0, finite=True)
-    if not FLOAT32_RANGE[0] <= scale <= FLOAT32_RANGE[1]:
-        raise ValueError(f"input_scale={scale} is beyond float32: scale X itself.")
     check_number("intercept_scaling", estimator.intercept_scaling, above=0, finite=True)
     return Options(
         C=C,
@@ -55,7 +55,7 @@ def options_of(estimator: Any) -> Options:
         tol=check_number("tol", estimator.tol, at_least=0),
         max_iter=check_count("max_iter", estimator.max_iter),
         learning_rate=check_number("learning_rate", estimator.learning_rate, above=0, finite=True),
-        input_scale=scale,
+        input_scale=check_input_scale(estimator.input_scale),
     )
 
 

@@ -11,24 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from accel.backends import Backend, backend_for
+from accel.backends import backend_for
 from accel.backends.interchange import device_of, to_host
 from accel.estimators.checks import (
-    Targets,
-    arithmetic_dtype,
     check_count,
     check_flag,
+    check_input_scale,
     check_number,
     check_targets,
     check_X,
 )
-from accel.estimators.linear import loss_for
-from accel.network import Network
+from accel.estimators.linear import coefficients, linear_objective
 from accel.objective import Objective
 from accel.solvers.path import Path, solve_path
 
 Array = Any
-LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,11 @@ def logistic_path(
     opened = backend_for(backend, X)
     with opened.context():
         whole = linear_objective(
-            X, targets, opened, alpha=0.0, fit_intercept=fit_intercept, input_scale=input_scale
+            opened.asarray(X),
+            targets,
+            opened,
+            fit_intercept=check_flag("fit_intercept", fit_intercept),
+            input_scale=check_input_scale(input_scale),
         )
         path = solve_weightings(whole, targets.weight[:, None], grid, tol=tol, max_iter=max_iter)
         coef, intercept = coefficients(whole.network, opened.to_numpy(path.params)[:, 0, :])
@@ -157,34 +158,6 @@ def check_Cs(Cs: Any) -> NDArray[np.float64]:
     return np.array([check_number(f"Cs[{i}]", C, above=0) for i, C in enumerate(values)])
 
 
-def linear_objective(
-    X: Array,
-    targets: Targets,
-    backend: Backend,
-    *,
-    alpha: float,
-    fit_intercept: Any,
-    input_scale: Any,
-) -> Objective:
-    """The objective of all rows, on the backend's device."""
-    scale = check_number("input_scale", input_scale, above=0, finite=True)
-    if not 1 / LARGEST_FLOAT32 <= scale <= LARGEST_FLOAT32:
-        raise ValueError(f"input_scale={scale} is beyond float32: scale X itself.")
-    X = backend.asarray(X)
-    loss = loss_for(len(targets.classes))
-    bias = check_flag("fit_intercept", fit_intercept)
-    return Objective(
-        X,
-        backend.asarray(loss.encode_target(targets.index)),
-        backend.asarray(targets.weight / targets.total, dtype=arithmetic_dtype(X, backend.xp)),
-        loss=loss,
-        network=Network(X.shape[1], loss.n_outputs(len(targets.classes)), bias=bias),
-        alpha=alpha,
-        backend=backend,
-        input_scale=scale,
-    )
-
-
 def solve_weightings(
     whole: Objective,
     weights: NDArray[np.float64],
@@ -197,14 +170,3 @@ def solve_weightings(
     totals = weights.sum(axis=0)
     on_device = whole.backend.asarray(weights / totals, dtype=whole.weights.dtype)
     return solve_path(whole, on_device, totals, Cs, tol=tol, max_iter=max_iter)
-
-
-def coefficients(network: Network, params: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Of params (..., n_params): (..., n_outputs, n_features) and (..., n_outputs)."""
-    shape = (*params.shape[:-1], network.n_in, network.n_out)
-    n_weights = network.n_in * network.n_out
-    coef = np.swapaxes(params[..., :n_weights].reshape(shape), -1, -2)
-    intercept = params[..., n_weights:]
-    if not network.bias:
-        intercept = np.zeros(coef.shape[:-1], dtype=coef.dtype)
-    return np.ascontiguousarray(coef), intercept.copy()
