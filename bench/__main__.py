@@ -10,9 +10,11 @@ from textwrap import fill
 from bench import coordinates, optima
 from bench.compare import compare
 from bench.convergence_report import WIDTH, pictures, summary
-from bench.report import load, machine_line, newest, readme_table, report
+from bench.report import between_marks, load, machine_line, newest, readme_table, report
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+README, PAGE = ROOT / "README.md", ROOT / "docs" / "convergence.md"
+PAGE_MARKS = ("<!-- convergence -->", "<!-- /convergence -->")
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -29,7 +31,10 @@ def _compare(options: argparse.Namespace) -> None:
 def _convergence(options: argparse.Namespace) -> None:
     suite = "bench/test_convergence.py"
     run = load(options.json) if options.json else newest("convergence", suite)
-    print(f"{fill(machine_line(run), WIDTH)}\n\n{summary(run['rows'])}")
+    text = f"{fill(machine_line(run), WIDTH)}\n\n{summary(run['rows'])}"
+    print(text)
+    if options.docs:
+        between_marks(PAGE, PAGE_MARKS, f"```text\n{text}\n```")
     if options.plots:
         written = pictures(run["rows"], options.plots)
         print(f"\n{len(written)} pictures written to {options.plots}")
@@ -65,6 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     two.add_argument("after", type=Path)
     three = commands.add_parser("convergence", help="time to a gap, the targets, and pictures")
     three.add_argument("json", nargs="?", type=Path, help="default: the newest in bench/results/")
+    three.add_argument("--docs", action="store_true", help="write the page's figures as well")
     three.add_argument("--plots", metavar="DIR", type=Path, help="time against gap as PNGs")
     four = commands.add_parser("optima", help="find and store the minima of the convergence suite")
     four.add_argument("case", nargs="*", help="default: all of them")

@@ -114,10 +114,15 @@ def readme_table(run: Run, readme: Path) -> None:
     if {"accel numpy", "as printed"} <= set(lesson):
         text += ["", f"The lesson's 200 updates: {1e3 * lesson['accel numpy']:.3g} ms; the loop as "
                  f"lessons print it: {1e3 * lesson['as printed']:.3g} ms."]  # fmt: skip
-    before, _, rest = readme.read_text().partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    body = "\n".join([MARKS[0], *text, "", machine_line(run), MARKS[1]])
-    write_atomically(readme, lambda file: file.write((before + body + after).encode()))
+    between_marks(readme, MARKS, "\n".join([*text, "", machine_line(run)]))
+
+
+def between_marks(page: Path, marks: tuple[str, str], text: str) -> None:
+    """Replace what stands between two marks of a page."""
+    before, _, rest = page.read_text().partition(marks[0])
+    after = rest.partition(marks[1])[2]
+    body = "\n".join([marks[0], text, marks[1]])
+    write_atomically(page, lambda file: file.write((before + body + after).encode()))
 
 
 def roofline(path: Path, passes: list[dict], ceilings: list[dict]) -> None:
