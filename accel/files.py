@@ -16,10 +16,11 @@ import numpy as np
 from accel.backends import BackendReport
 from accel.backends.base import first_line
 from accel.estimators import LogisticRegression
+from accel.estimators.account import Account
 from accel.solvers import Status
 
 FORMAT = "accel-model"
-VERSION = 1
+VERSION = 2
 NOT_STORED = ("callback",)  # code is never written to a file
 
 
@@ -155,7 +156,7 @@ def save_model(
         "n_iter": int(model.n_iter_[0]),
         "input_scale": model.input_scale_,
         "n_passes": model.n_passes_,
-        "account": str(model.account_),
+        "account": {**asdict(model.account_), "backend": None},
         "backend": asdict(model.backend_),
     }
     arrays = {
@@ -231,8 +232,10 @@ def _rebuild(
     model.gradient_norm_ = header["gradient_norm"]
     model.status_ = Status[header["status"]]
     model.backend_ = BackendReport(**header["backend"])
-    model.n_passes_ = int(header.get("n_passes", 0))
-    model.account_ = header.get("account", "No account: the file was written by accel 0.1.0.")
+    model.n_passes_ = int(header["n_passes"])
+    account = header["account"]
+    account["backend"], account["reasons"] = model.backend_, tuple(account["reasons"])
+    model.account_ = Account(**account)
     return model
 
 

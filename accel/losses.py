@@ -160,8 +160,8 @@ class Softmax:
     -----
     The maximum of each row is subtracted first, so the one exp serves the loss and the gradient
     and cannot overflow. Where the own class is the largest, the loss is log1p of the sum over the
-    others, and the gradient there is minus that sum: both keep their relative precision on samples
-    that are already well classified, where log(total) and p - 1 would round to zero.
+    others, and the gradient in it is minus that sum over the total: both keep their relative
+    precision on samples that are well classified, where log(total) and p - 1 would round to zero.
     """
 
     name = "softmax"

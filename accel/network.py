@@ -100,6 +100,10 @@ class Network:
         ]
         return np.concatenate(parts)
 
+    def penalty(self, alpha: Any) -> NDArray[np.float64]:
+        """Strength at the elements of every W, 0 at the biases; of an array (..., 1), (..., n)."""
+        return np.where(self.is_weight(), alpha, 0.0)
+
     def input_scale(self, factor: float) -> NDArray[np.float64]:
         """Factor at the elements of the first W, 1 elsewhere: what scales X by the factor."""
         scale = np.ones(self.n_params)

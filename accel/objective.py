@@ -18,6 +18,26 @@ if TYPE_CHECKING:
 Array = Any
 
 
+def alpha_of(C: Any, total: Any) -> Any:
+    """scikit-learn's C as the penalty on the mean loss, 1 / (C sum of weights); numbers or arrays.
+
+    Parameters
+    ----------
+    C : float or ndarray
+        Inverse strength; `inf` gives 0.
+    total : float or ndarray
+        Sum of the sample weights.
+
+    Returns
+    -------
+    float or ndarray
+        At most the largest float.
+    """
+    with np.errstate(divide="ignore", over="ignore"):
+        alpha = np.divide(1.0, np.multiply(C, total))
+    return np.minimum(alpha, np.finfo(np.float64).max)
+
+
 class Objective:
     r"""Weighted mean loss plus the penalties, and its gradient.
 
@@ -78,16 +98,12 @@ class Objective:
         self.network, self.backend = network, backend
         self.loss: Any = loss
         self.alpha, self.input_scale = alpha, input_scale
-        is_weight = network.is_weight()
-        self.penalty = backend.asarray(np.where(is_weight, alpha, 0.0), dtype=weights.dtype)
-        strengths = np.where(is_weight, l1, 0.0)
-        self.l1 = backend.asarray(strengths, dtype=weights.dtype) if l1 else None
+        self.penalty = backend.asarray(network.penalty(alpha), dtype=weights.dtype)
+        self.l1 = backend.asarray(network.penalty(l1), dtype=weights.dtype) if l1 else None
         self.scale = 1.0
         if input_scale != 1.0:
             self.scale = backend.asarray(network.input_scale(input_scale), dtype=weights.dtype)
-        stored = 2 * X.nnz // X.shape[0] + 1 if is_sparse(X) else network.n_in
-        elements = network.row_elements - network.n_in + stored
-        self._row_bytes = elements * (8 if weights.dtype == backend.xp.float64 else 4)
+        self._row_bytes = self.row_bytes(network)
         self.passes: Counter[str] = Counter()
         self._purpose = "value and gradient"
         self._block = self._best_block()
@@ -156,7 +172,7 @@ class Objective:
         """The same problem with another penalty."""
         other = copy(self)
         other.alpha = alpha
-        penalty = np.where(self.network.is_weight(), alpha, 0.0)
+        penalty = self.network.penalty(alpha)
         other.penalty = self.backend.asarray(penalty, dtype=self.weights.dtype)
         return other
 
@@ -165,6 +181,13 @@ class Objective:
         xp = self.backend.xp
         h = self.loss.mean(xp.astype(self.Y[rows, :], xp.float64), xp=xp)
         return xp.astype(self.weights[rows], xp.float64)[:, None], h[:, None]
+
+    def row_bytes(self, network: Network) -> int:
+        """Bytes that a row of X takes on its way through a network and back."""
+        X = self.X
+        stored = 2 * X.nnz // X.shape[0] + 1 if is_sparse(X) else network.n_in
+        elements = network.row_elements - network.n_in + stored
+        return elements * (8 if self.weights.dtype == self.backend.xp.float64 else 4)
 
     def rows(self, rows: slice) -> Array:
         """Rows of X, without its factor, in the dtype of the weights."""

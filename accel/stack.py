@@ -51,7 +51,7 @@ class Stack:
         self.whole, self.weights, self.which, self.alphas = whole, weights, which, alphas
         self.X, self.input_scale, self.passes = whole.X, whole.input_scale, whole.passes
         self.network, self.backend, self.loss = whole.network, backend, whole.loss
-        penalty = np.asarray(alphas)[:, None] * whole.network.is_weight()
+        penalty = whole.network.penalty(np.asarray(alphas)[:, None])
         self.penalty = backend.asarray(penalty, dtype=weights.dtype)
         self.Y: Array | None = None  # (n_samples, active problems, n_outputs) of a quadratic model
         self._purpose = "value and gradient"
@@ -151,8 +151,7 @@ class Stack:
     @property
     def pass_size(self) -> tuple[int, int]:
         """Rows of a pass, and bytes that each of them takes."""
-        itemsize = 8 if "64" in str(self.weights.dtype) else 4
-        return self.X.shape[0], itemsize * self._wide.row_elements
+        return self.X.shape[0], self.whole.row_bytes(self._wide)
 
     @property
     def _wide(self) -> Any:

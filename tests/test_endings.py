@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression as Peer
@@ -167,3 +168,30 @@ def test_real_data_as_it_comes_needs_no_scaling_and_no_warning(name):
     assert np.linalg.norm(double.coef_ - theirs.coef_) < 1e-6 * size
     assert np.linalg.norm(single.coef_ - theirs.coef_) < 1e-4 * size
     assert single.status_ in GOOD
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array], ids=["dense", "CSR"])
+@pytest.mark.parametrize("constant", [3e5, 1e9])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_large_constant_column_changes_nothing(rng, constant, form, solver):
+    X, y = problem(rng, n=120)
+    weight = rng.uniform(0.1, 2, 120)
+    wanted = LogisticRegression(C=np.inf, tol=1e-8).fit(X, y, weight)
+    beside = form(np.hstack([X, np.full((120, 1), constant)]))
+    model = LogisticRegression(C=np.inf, tol=1e-5, solver=solver).fit(beside, y, weight)
+    assert model.status_ in GOOD
+    np.testing.assert_allclose(model.coef_[:, :-1], wanted.coef_, rtol=1e-2, atol=1e-3)
+    assert model.objective_ == pytest.approx(wanted.objective_, rel=1e-6)
+
+
+def test_sparse_columns_of_extreme_size(rng):
+    X, y = problem(rng, n=120)
+    wanted = LogisticRegression(C=np.inf).fit(X, y).objective_
+    model = LogisticRegression(C=np.inf).fit(sparse.csr_array(X * 1e160), y)
+    assert model.objective_ == pytest.approx(wanted, rel=1e-3)
+
+
+def test_columns_that_are_all_alike_large_are_not_scaled_without_intercept(rng):
+    X, y = problem(rng, n=120)
+    words = LogisticRegression(fit_intercept=False).fit(X * 5000, y).explain()
+    assert "Scaled columns" not in words

@@ -70,6 +70,7 @@ def test_the_account_survives_the_model_file(tmp_path):
     again = load_model(tmp_path / "m.npz")
     assert again.explain() == model.explain()
     assert again.n_passes_ == model.n_passes_
+    assert again.account_ == model.account_
 
 
 class Recorder:

@@ -6,7 +6,9 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning
@@ -405,3 +407,33 @@ def test_a_refused_refit_leaves_the_fitted_model_whole(rng):
         model.fit(X[:, :2], np.array(["a", "b", "c"])[y])
     model.set_params(scoring=None)
     assert (model.predict(X) == before).all()
+
+
+def test_a_refit_without_names_forgets_them(rng):
+    X, y = load_iris(return_X_y=True)
+    model = LogisticRegressionCV(Cs=2, cv=2).fit(pd.DataFrame(X, columns=list("abcd")), y)
+    model.fit(X[:, :3], y)
+    assert not hasattr(model, "feature_names_in_")
+    assert model.predict(X[:, :3]).shape == (150,)
+
+
+def test_sparse_and_dense_cross_validate_alike(rng):
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:300], y[:300]
+    there = LogisticRegressionCV(Cs=3, cv=3, tol=1e-8).fit(X, y)
+    here = LogisticRegressionCV(Cs=3, cv=3, tol=1e-8).fit(sparse.csr_array(X), y)
+    np.testing.assert_allclose(here.coefs_paths_, there.coefs_paths_, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(here.scores_, there.scores_, atol=0.011)
+
+
+def test_a_vanishing_C_is_no_division_by_zero():
+    X, y = load_iris(return_X_y=True)
+    model = LogisticRegressionCV(Cs=[1e-322], cv=2).fit(X, y, sample_weight=np.full(150, 1e-5))
+    np.testing.assert_allclose(model.coef_, 0, atol=1e-6)
+
+
+def test_a_fold_without_weight_is_named():
+    X, y = load_iris(return_X_y=True)
+    weight = np.where(np.arange(150) < 75, 0.0, 1.0)
+    with pytest.raises(ValueError, match="fold 0"):
+        LogisticRegressionCV(cv=KFold(2)).fit(X, y, sample_weight=weight)

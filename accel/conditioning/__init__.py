@@ -3,11 +3,12 @@
 Here belongs what moves a linear model into other coordinates and leads back, exactly, without
 touching X: `RowSpace` (as many coordinates as rows) and `Standardised` (centred and scaled
 columns). Each has the members of `Objective` that a solver sees (`value_and_grad`, `quadratic`,
-`error`, `certify`, `backend`) and `expand`, which leads back to the user's coordinates. No loss and
-no solver is named here.
+`error`, `certify`, `backend`) and `expand`, which leads back to the user's coordinates. A
+second-order model in `Standardised` coordinates also has `design`, `penalty` and `noise`, which
+the Newton methods read. No loss and no solver is named here.
 """
 
 from accel.conditioning.rowspace import RowSpace, row_space
-from accel.conditioning.standardised import Standardised, coordinates, look, standardised
+from accel.conditioning.standardised import Standardised, coordinates, look
 
-__all__ = ["RowSpace", "Standardised", "coordinates", "look", "row_space", "standardised"]
+__all__ = ["RowSpace", "Standardised", "coordinates", "look", "row_space"]

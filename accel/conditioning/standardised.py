@@ -21,7 +21,9 @@ LOOK_BYTES = 8 << 20
 # border pixels of images): 57 iterations became 318.
 UNEVEN = 1e3
 ROUNDING = 1e-14  # of a mean in float64, relative to its largest term
-# The largest second derivative of the logistic loss.
+ABSENT = 1e-12
+TINY = 1e-12  # columns all smaller than this, or all larger than its inverse, are scaled too
+# The largest second derivative of a loss in one raw prediction.
 CURVATURE = 0.25
 
 
@@ -34,11 +36,14 @@ class Columns:
     mean : array (n_features,)
         Weighted means.
     spread : array (n_features,)
-        Root of the weighted mean square about the mean.
+        Root of the weighted mean square about the mean; zero for a constant column.
+    largest : array (n_features,)
+        Largest magnitude, or one where all are zero: what the rounding of a column goes by.
     """
 
     mean: Array
     spread: Array
+    largest: Array
 
 
 def look(objective: Objective) -> Columns:
@@ -52,14 +57,14 @@ def look(objective: Objective) -> Columns:
     Returns
     -------
     Columns
-        Finite wherever X is: the spread is taken on columns divided by their largest entry, so
-        that no square overflows.
+        Of CSR from all rows. Finite wherever X is: the spread is taken on columns divided by their
+        largest entry, so that no square overflows.
     """
     xp, X = objective.backend.xp, objective.X
     n, d = X.shape
     weights = xp.astype(objective.weights, xp.float64)
     if is_sparse(X):
-        return _look_sparse(X, weights / xp.sum(weights), objective.input_scale)
+        return _look_sparse(X, weights / xp.sum(weights), objective.input_scale, xp)
     n_rows = min(n, LOOK_ROWS, max(1, LOOK_BYTES // (8 * d)))
     rows = slice(0, n, -(-n // n_rows))
     sample = take_rows(X, rows, xp.float64, xp=xp)
@@ -67,22 +72,36 @@ def look(objective: Objective) -> Columns:
     total = xp.sum(s)
     s = xp.where(total > 0, s / xp.where(total > 0, total, total + 1), xp.ones_like(s) / s.shape[0])
     mean = s @ sample
-    centred = sample - mean
-    largest = xp.max(xp.abs(centred), axis=0)
+    largest = xp.max(xp.abs(sample), axis=0)
     unit = xp.where(largest > 0, largest, xp.ones_like(largest))
-    centred = centred / unit
-    spread = unit * xp.sqrt(s @ (centred * centred))
-    noise = ROUNDING * xp.max(xp.abs(sample), axis=0)  # what is left of a constant column
-    spread = xp.where(spread > noise, spread, xp.zeros_like(spread))
-    return Columns(objective.input_scale * mean, objective.input_scale * spread)
+    centred = (sample - mean) / unit
+    return _columns(mean, xp.sqrt(s @ (centred * centred)), unit, objective.input_scale, xp)
 
 
-def _look_sparse(X: Array, s: Array, factor: float) -> Columns:
-    """The same for CSR, from its stored elements."""
-    XT = X.astype("float64").T
-    mean = XT @ s
-    square = XT.multiply(XT) @ s - mean * mean
-    return Columns(factor * mean, factor * abs(square) ** 0.5)
+def _look_sparse(X: Array, s: Array, factor: float, xp: Any) -> Columns:
+    """The same for CSR, from all its stored elements: most columns are too rare for a sample."""
+    where = X.indices
+    unit = xp.ones(X.shape[1], dtype=xp.float64)
+    largest = abs(X).max(axis=0)
+    largest = xp.reshape(xp.asarray(largest.toarray(), dtype=xp.float64), (-1,))
+    unit = xp.where(largest > 0, largest, unit)
+    mean = _like_csr(X, X.data / unit[where]).T @ s
+    stored = _like_csr(X, xp.ones(X.data.shape, dtype=xp.float64)).T @ s
+    absent = 1 - stored  # of the weight; rounding of it is no zero that is not stored
+    absent = xp.where(absent > ABSENT, absent, xp.zeros_like(absent))
+    about = _like_csr(X, (X.data / unit[where] - mean[where]) ** 2).T @ s
+    return _columns(mean * unit, xp.sqrt(about + absent * mean * mean), unit, factor, xp)
+
+
+def _like_csr(X: Array, data: Array) -> Array:
+    """A matrix with the places of X and other elements."""
+    return type(X)((data, X.indices, X.indptr), shape=X.shape)
+
+
+def _columns(mean: Array, spread: Array, unit: Array, factor: float, xp: Any) -> Columns:
+    """Columns of c X, from a spread in the unit of each; what is left of a constant one is zero."""
+    spread = xp.where(spread > ROUNDING, spread, xp.zeros_like(spread))
+    return Columns(factor * mean, factor * unit * spread, factor * unit)
 
 
 class Standardised:
@@ -110,13 +129,22 @@ class Standardised:
         :math:`\mu`, in the dtype of start, on the device; None for zero.
     scale : array (n_in,) or None
         :math:`1 / \sigma`, likewise; None for one.
+    largest : array (n_in,), optional
+        Largest magnitude of each column, float64: what `noise` goes by.
     """
 
     def __init__(
-        self, problem: Any, linear: Any, start: Array, mean: Array | None, scale: Array | None
+        self,
+        problem: Any,
+        linear: Any,
+        start: Array,
+        mean: Array | None,
+        scale: Array | None,
+        largest: Array | None = None,
     ) -> None:
         self.problem, self.linear, self.backend = problem, linear, problem.backend
         self.network, self.mean, self.scale = linear.network, mean, scale
+        self.largest = largest
         W, b = self._split(start)
         if mean is not None:
             b = b + mean @ W
@@ -131,6 +159,17 @@ class Standardised:
     def l1(self) -> Array | None:
         """The weight of the absolute value of every parameter."""
         return None if self.linear.l1 is None else self._spread_scale(self.linear.l1)
+
+    @property
+    def noise(self) -> Array:
+        """What rounding leaves of the mean square of each column of `design`, float64."""
+        xp = self.backend.xp
+        width = self.network.n_in + self.network.bias
+        if self.largest is None:
+            return xp.zeros(width, dtype=xp.float64, device=self.backend.device)
+        scale = 1.0 if self.scale is None else xp.astype(self.scale, xp.float64)
+        noise = (ROUNDING * self.largest * scale) ** 2
+        return xp.concat([noise, xp.zeros_like(noise[:1])]) if self.network.bias else noise
 
     def value_and_grad(self, params: Array) -> tuple[Array, Array]:
         """Objective and gradient in these coordinates."""
@@ -225,7 +264,30 @@ class Standardised:
         return self.backend.xp.concat([self.backend.xp.reshape(W, (*W.shape[:-2], -1)), b], axis=-1)
 
 
-def coordinates(linear: Objective, dtype: Any) -> tuple[Array | None, Array | None]:
+@dataclass(frozen=True)
+class Coordinates:
+    """What `Standardised` needs to know of the columns, on the device.
+
+    Parameters
+    ----------
+    mean : array (n_in,) or None
+        None without intercept.
+    scale : array (n_in,) or None
+        :math:`1 / sigma`; None where columns are even enough.
+    largest : array (n_in,)
+        Largest magnitude of each column, float64.
+    """
+
+    mean: Array | None
+    scale: Array | None
+    largest: Array
+
+    def of(self, problem: Any, linear: Any, start: Array) -> Standardised:
+        """The problem in these coordinates."""
+        return Standardised(problem, linear, start, self.mean, self.scale, self.largest)
+
+
+def coordinates(linear: Objective, dtype: Any) -> Coordinates:
     r"""Mean and scale of the columns: centred where there is an intercept, scaled where uneven.
 
     Parameters
@@ -237,44 +299,25 @@ def coordinates(linear: Objective, dtype: Any) -> tuple[Array | None, Array | No
 
     Returns
     -------
-    mean : array (n_in,) or None
-        None without intercept.
-    scale : array (n_in,) or None
-        None where columns are even enough; else :math:`1 / \sigma`, from the Hessian's diagonal at
-        zero, :math:`\sigma_j^2 = \max(s_j^2 / 4, \alpha)` with the spread s.
+    Coordinates
+        With :math:`\sigma_j^2 = \max(s_j^2 / 4, \alpha)`, the size of the Hessian's diagonal at
+        zero, and s the spread of a column, about zero where there is no intercept.
     """
-    xp = linear.backend.xp
+    xp, bias = linear.backend.xp, linear.network.bias
     columns = look(linear)
-    sigma = CURVATURE**0.5 * columns.spread
+    spread, mean = columns.spread / columns.largest, columns.mean / columns.largest
+    about = spread if bias else xp.sqrt(spread * spread + mean * mean)
+    # a constant column goes by its size: its gradient is rounding of that size
+    about = xp.where(about > 0, about, xp.ones_like(about))
+    sigma = CURVATURE**0.5 * columns.largest * about
     ridge = xp.full_like(sigma, min(linear.alpha, 1e300) ** 0.5)
     sigma = xp.where(sigma > ridge, sigma, ridge)
-    largest = xp.max(sigma)
-    sigma = xp.where(sigma > 0, sigma, xp.where(largest > 0, largest, largest + 1))
-    smallest, largest = linear.backend.scalars(xp.min(sigma), xp.max(sigma))
-    intercept = CURVATURE**0.5
-    is_scaled = max(largest, intercept) > UNEVEN * min(smallest, intercept)
-    mean = xp.astype(columns.mean, dtype) if linear.network.bias else None
-    return mean, xp.astype(1 / sigma, dtype) if is_scaled else None
-
-
-def standardised(problem: Any, linear: Objective, start: Array) -> tuple[Standardised, bool]:
-    """A linear model in the `coordinates` that suit its columns.
-
-    Parameters
-    ----------
-    problem : Objective or RowSpace
-        What is minimised.
-    linear : Objective
-        The linear model behind it.
-    start : array (n_params,)
-        Start in the coordinates of problem.
-
-    Returns
-    -------
-    problem : Standardised
-        The same problem, with its start.
-    is_scaled : bool
-        Whether columns are scaled.
-    """
-    mean, scale = coordinates(linear, start.dtype)
-    return Standardised(problem, linear, start, mean, scale), scale is not None
+    extremes = list(linear.backend.scalars(xp.min(sigma), xp.max(sigma)))
+    if bias:
+        extremes.append(CURVATURE**0.5)
+    is_scaled = max(extremes) > UNEVEN * min(extremes) or not TINY < max(extremes) < 1 / TINY
+    return Coordinates(
+        xp.astype(columns.mean, dtype) if bias else None,
+        xp.astype(1 / sigma, dtype) if is_scaled else None,
+        columns.largest,
+    )

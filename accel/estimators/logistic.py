@@ -23,7 +23,7 @@ from accel.estimators.checks import (
 )
 from accel.estimators.linear import LinearClassifier, coefficients, linear_objective
 from accel.estimators.options import Options, options_of, solver_of
-from accel.objective import Objective
+from accel.objective import Objective, alpha_of
 from accel.solvers import SOLVERS, Progress, Solution, Status, minimize, plan
 
 Array = Any
@@ -97,7 +97,7 @@ class LogisticRegression(CallbackSupport, LinearClassifier):
     n_iter_ : ndarray (1,) of int32
         Updates done.
     n_passes_ : int
-        Reads of X.
+        Reads of X; looks at a sample of its rows are not counted.
     n_features_in_ : int
         Columns of X.
     feature_names_in_ : ndarray (n_features,)
@@ -278,16 +278,15 @@ class LogisticRegression(CallbackSupport, LinearClassifier):
         self, X: Array, targets: Targets, options: Options, backend: Backend
     ) -> Objective:
         """The objective on the backend's device: scikit-learn's C becomes alpha here."""
-        total, ratio = targets.total, options.l1_ratio
-        strength = 1 / (options.C * total) if options.C * total > 0 else float("inf")
+        ratio, strength = options.l1_ratio, float(alpha_of(options.C, targets.total))
         return linear_objective(
             X,
             targets,
             backend,
             fit_intercept=options.fit_intercept,
             input_scale=options.input_scale,
-            alpha=(1 - ratio) * strength if ratio < 1 else 0.0,
-            l1=ratio * strength if ratio > 0 else 0.0,
+            alpha=(1 - ratio) * strength,
+            l1=ratio * strength,
         )
 
     def _start(self, objective: Objective, coef_init: Any, intercept_init: Any) -> Array:

@@ -32,8 +32,8 @@ from accel.estimators.checks import (
 from accel.estimators.linear import LinearClassifier, coefficients, linear_objective
 from accel.estimators.logistic import LogisticRegression
 from accel.estimators.path import check_Cs, solve_weightings
-from accel.estimators.scoring import accuracies, scores_of
-from accel.objective import Objective
+from accel.estimators.scoring import accuracies, fold_weights, scores_of
+from accel.objective import Objective, alpha_of
 from accel.solvers import SOLVERS, Solution, Status, minimize, plan
 from accel.solvers.path import Path
 
@@ -186,7 +186,7 @@ class LogisticRegressionCV(LinearClassifier):
         _raise_for_params(params, self, "fit")
         fitted = copy(self)  # a refused refit leaves this model whole
         fitted._fit(X, y, sample_weight, params)
-        self.__dict__.update(fitted.__dict__)
+        self.__dict__ = fitted.__dict__
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, params: dict[str, Any]) -> None:
@@ -217,7 +217,7 @@ class LogisticRegressionCV(LinearClassifier):
                 input_scale=check_input_scale(self.input_scale),
             )
             self.input_scale_ = whole.input_scale
-            path = solve_weightings(whole, _weightings(targets, folds), grid, **limits)
+            path = solve_weightings(whole, fold_weights(targets, folds), grid, **limits)
             self._keep_path(whole, path)
             self.scores_ = self._scores(X, targets, whole, path, folds, score_params)
             if refit:
@@ -280,7 +280,8 @@ class LogisticRegressionCV(LinearClassifier):
         """What goes to the splitter and to the scorer."""
         if _routing_enabled():
             routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
-            return routed.splitter.split, routed.scorer.score
+            to_score = {name: to_host(value) for name, value in routed.scorer.score.items()}
+            return routed.splitter.split, to_score
         return {}, {} if sample_weight is None else {"sample_weight": to_host(sample_weight)}
 
     def _folds(
@@ -344,7 +345,7 @@ class LogisticRegressionCV(LinearClassifier):
         """All rows with the best C, from the mean of the folds."""
         best = int(np.argmax(np.mean(self.scores_, axis=0)))
         self.C_ = float(self.Cs_[best])
-        objective = whole.with_alpha(1 / (self.C_ * targets.total))
+        objective = whole.with_alpha(float(alpha_of(self.C_, targets.total)))
         start = whole.backend.xp.mean(path.params[best, :, :], axis=0)
         way = plan(objective, start, solver, learning_rate=1.0, max_iter=limits["max_iter"])
         solution: Solution = minimize(way.problem, way.start, way.solver, **limits)
@@ -372,26 +373,14 @@ class LogisticRegressionCV(LinearClassifier):
             for C, score in zip(self.Cs_, np.mean(self.scores_, axis=0), strict=True):
                 print(f"C {C:.4g}: score {score:.4f}")
             print(f"C {self.C_:.4g} is chosen; {self.status_.name}: {self.status_.value}")
-        missed = [one for one in (*path.status.reshape(-1), self.status_) if one not in FINE]
+        every = [*path.status.reshape(-1), *([self.status_] if self.refit else [])]
+        missed = [one for one in every if one not in FINE]
         if missed:
             largest = max(np.max(path.errors), self.gradient_norm_)
             warnings.warn(
-                f"{len(missed)} of {path.status.size + 1} fits did not reach max|gradient| "
+                f"{len(missed)} of {len(every)} fits did not reach max|gradient| "
                 f"{tol:.3g} (the largest is {largest:.3g}), the first "
                 f"with {missed[0].name}: {missed[0].value}",
                 ConvergenceWarning,
                 stacklevel=4,
             )
-
-
-def _weightings(targets: Targets, folds: Any) -> NDArray[np.float64]:
-    """(n_samples, n_folds) weights: each row's, as often as the fold trains on it."""
-    n = len(targets.index)
-    counts = np.stack([np.bincount(train, minlength=n) for train, _ in folds], axis=1)
-    weights: NDArray[np.float64] = targets.weight[:, None] * counts
-    empty = np.flatnonzero(weights.sum(axis=0) == 0)
-    if len(empty):
-        raise ValueError(
-            f"cv: fold {empty[0]} has no training row of positive weight: use fewer folds."
-        )
-    return weights

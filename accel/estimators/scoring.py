@@ -1,4 +1,4 @@
-"""Scores of many models on the rows held out from them."""
+"""Folds as weights, and scores of many models on the rows held out from them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.backends.interchange import rows_at
+from accel.estimators.checks import Targets
 from accel.objective import Objective
 from accel.stack import Stack
 
 Array = Any
+
+
+def fold_weights(targets: Targets, folds: Any) -> NDArray[np.float64]:
+    """(n_samples, n_folds) weights: each row's, as often as the fold trains on it."""
+    n = len(targets.index)
+    counts = np.stack([np.bincount(train, minlength=n) for train, _ in folds], axis=1)
+    weights: NDArray[np.float64] = targets.weight[:, None] * counts
+    empty = np.flatnonzero(weights.sum(axis=0) == 0)
+    for fold, (_, test) in enumerate(folds):
+        if targets.weight[test].sum() == 0:
+            raise ValueError(
+                f"cv: fold {fold} holds out no row of positive weight: use fewer folds."
+            )
+    if len(empty):
+        raise ValueError(
+            f"cv: fold {empty[0]} has no training row of positive weight: use fewer folds."
+        )
+    return weights
 
 
 def accuracies(

@@ -88,8 +88,12 @@ def newton_steps(quadratic: Any, gradient: Array) -> Iterator[Array]:
     H = hessian(quadratic)
     if quadratic.problem.loss.shift_invariant:
         H = H + _null_space(H, quadratic)
+    K = quadratic.network.n_out
+    noise = xp.reshape(
+        quadratic.noise[:, None] + xp.zeros((1, K), dtype=xp.float64, device=H.device), (-1,)
+    )
     for jitter in (JITTER, *DAMPING):
-        damped, unit = _unit_diagonal(H, xp, jitter)
+        damped, unit = _unit_diagonal(H, noise, xp, jitter)
         step = unit * xp.linalg.solve(damped, unit * xp.astype(gradient, xp.float64))
         yield xp.astype(-step, gradient.dtype)
 
@@ -113,7 +117,8 @@ def _null_space(H: Array, quadratic: Any) -> Array:
 def metric(quadratic: Any) -> Callable[[Array], Array] | None:
     r"""The inverse of one matrix that stands for the Hessian of every output, in each problem.
 
-    .. math:: M = \sum_{i \in \text{sample}} s_i\, \bar h_i\, \tilde x_i \tilde x_i^\top + \alpha I,
+    .. math:: M = \frac{\sum_{i \in \text{sample}} s_i\, \bar h_i\, \tilde x_i \tilde x_i^\top}
+                  {\sum_{i \in \text{sample}} s_i} + \operatorname{diag}(\text{penalty}),
               \qquad \bar h_i = \operatorname{trace}(C_i) / K
 
     Parameters
@@ -208,7 +213,8 @@ def _metric_matrix(quadratic: Any, width: int, K: int) -> tuple[Array, Array, Ar
     total = xp.where(total > 0, total, xp.ones_like(total))  # a sample may miss all of a fold
     ridge = xp.reshape(xp.astype(quadratic.penalty, xp.float64), (-1, width, K))[:, :, 0]
     eye = xp.eye(width, dtype=xp.float64, device=quadratic.backend.device)
-    M, unit = _unit_diagonal(M / total[:, None, None] + eye * ridge[:, None, :], xp, METRIC_JITTER)
+    M = M / total[:, None, None] + eye * ridge[:, None, :]
+    M, unit = _unit_diagonal(M, quadratic.noise, xp, METRIC_JITTER)
     return M, unit, ridge
 
 
@@ -221,14 +227,17 @@ def _sampling_step(n: int, width: int, K: int) -> int:
 
 
 def affordable(n_samples: int, width: int, n_outputs: int) -> bool:
-    """Whether a metric costs less than the passes it saves."""
+    """Whether a metric costs less than the passes it saves, or is narrow enough to cost nothing."""
     return width * width <= n_samples * n_outputs or width <= min(n_samples, NARROW)
 
 
-def _unit_diagonal(H: Array, xp: Any, jitter: float) -> tuple[Array, Array]:
-    """D H D with a diagonal of one and a little more, and D; of one matrix or of a stack."""
+def _unit_diagonal(H: Array, noise: Array, xp: Any, jitter: float) -> tuple[Array, Array]:
+    """D H D with a diagonal of one and a little more, and D; of one matrix or of a stack.
+
+    A diagonal at the level of rounding is that of a constant column, which is left out.
+    """
     diagonal = xp.linalg.diagonal(H)
-    positive = diagonal > CONSTANT * xp.max(diagonal, axis=-1, keepdims=True)
+    positive = (diagonal > CONSTANT * xp.max(diagonal, axis=-1, keepdims=True)) & (diagonal > noise)
     unit = xp.where(positive, diagonal, xp.ones_like(diagonal)) ** -0.5
     H = H * unit[..., :, None] * unit[..., None, :]
     added = jitter + xp.where(positive, xp.zeros_like(diagonal), xp.ones_like(diagonal))

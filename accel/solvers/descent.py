@@ -1,4 +1,4 @@
-"""One line search along a direction: what every quasi-Newton method does once an update."""
+"""One line search along a direction: what Newton and quasi-Newton methods do once an update."""
 
 from __future__ import annotations
 

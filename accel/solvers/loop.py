@@ -133,7 +133,7 @@ class Solution:
 
 
 class Solver(Protocol):
-    """An algorithm as a first state and a step, made of gradients and inner products only."""
+    """An algorithm as a first state and a step."""
 
     may_condition: ClassVar[bool]  # whether its iterates may change with the coordinates
 
@@ -161,7 +161,8 @@ def minimize(
     Parameters
     ----------
     objective : Objective
-        Or a change of its variables: has ``value_and_grad``, ``error``, ``certify``, ``backend``.
+        Or a change of its variables: has ``value_and_grad``, ``error``, ``certify``, ``expand``,
+        ``backend``; for the Newton methods a `Standardised`.
     params : array (n_params,)
         Start, on the backend's device; not modified.
     solver : Solver

@@ -34,7 +34,7 @@ class NewtonCG:
     Notes
     -----
     Nocedal & Wright, Numerical Optimization, 2nd ed., Algorithm 7.1, page 169. A product H v is one
-    pass over X; every iteration brings two numbers to the host in one transfer.
+    pass over X; whether to go on is one transfer a product.
     """
 
     max_products: int = 250
@@ -45,7 +45,7 @@ class NewtonCG:
         return min(3 * max_iter, 50)
 
     def init(self, objective: Any, params: Array) -> State:
-        """Objective and gradient at the start; remembers the norm of the first gradient."""
+        """Objective and gradient at the start; the first step remembers the gradient's norm."""
         gradient, (value, error) = evaluate(objective, params)
         return State(params, gradient, value, error, n_evals=1)
 
@@ -82,7 +82,7 @@ def conjugate_gradients(
 
     Parameters
     ----------
-    quadratic : Objective or Stack
+    quadratic : Standardised or the like
         Its gradient at v is H v and its value v'Hv/2.
     gradient, z : array (..., n_params)
         The gradient, and the same preconditioned.

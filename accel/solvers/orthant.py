@@ -31,7 +31,7 @@ class _Face:
         self._damping: Any = None
 
     def value_and_grad(self, direction: Array) -> tuple[Array, Array]:
-        """V'Hv/2 and H v, for a v that is zero off the face; H v is cut to the face."""
+        """Half of v'Hv, and H v, for a v that is zero off the face; H v is cut to the face."""
         xp = self.backend.xp
         value, product = self.model.value_and_grad(direction)
         square = xp.sum(direction * direction, dtype=xp.float64)
@@ -83,8 +83,8 @@ class OrthantNewton:
         signs = xp.sign(xp.where(state.params != 0, state.params, -v))
         smooth = l1 == 0
         free = xp.astype((signs != 0) | smooth, v.dtype)
-        largest = xp.max(xp.abs(v))
-        largest, square = objective.backend.scalars(largest, (v / largest) @ (v / largest))
+        biggest = xp.max(xp.abs(v))
+        largest, square = objective.backend.scalars(biggest, (v / biggest) @ (v / biggest))
         norm = largest * sqrt(square) if largest > 0 else 0.0
         first = state.memory or norm or 1.0
         state = replace(state, memory=first)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.conditioning import Standardised, coordinates
-from accel.objective import Objective
+from accel.conditioning import coordinates
+from accel.objective import Objective, alpha_of
 from accel.solvers.together import minimize_together
 from accel.stack import Stack
 
@@ -86,19 +86,19 @@ def solve_path(
     would keep what it learned from the rows held out.
     """
     backend, xp, n_folds = whole.backend, whole.backend.xp, len(totals)
-    mean, scale = coordinates(whole, weights.dtype)
+    here = coordinates(whole, weights.dtype)
     zero = backend.asarray(np.zeros((n_folds, whole.network.n_params)), dtype=weights.dtype)
     order = np.argsort(Cs, kind="stable")
     solved: list[tuple[float, Array]] = []  # C and its (n_weightings, n_params)
     parts = []
     for chunk in _chunks(order, max(1, WIDE // (n_folds * whole.network.n_out))):
-        starts = xp.concat([_predicted(solved, float(C), zero) for C in Cs[chunk]])
-        alphas = 1 / (Cs[chunk, None] * totals)
+        starts = xp.concat([_predicted(solved, float(one), zero) for one in Cs[chunk]])
+        alphas = alpha_of(Cs[chunk, None], totals)
         which = np.tile(np.arange(n_folds), len(chunk))
         stack = Stack(whole, weights, which, alphas.reshape(-1))
-        here = Standardised(stack, stack, starts, mean, scale)
-        found = minimize_together(here, here.start, tol=tol, max_iter=max_iter)
-        params = xp.reshape(here.expand(found.params), (len(chunk), n_folds, -1))
+        problem = here.of(stack, stack, starts)
+        found = minimize_together(problem, problem.start, tol=tol, max_iter=max_iter)
+        params = xp.reshape(problem.expand(found.params), (len(chunk), n_folds, -1))
         solved += [(float(C), params[k, :, :]) for k, C in enumerate(Cs[chunk])]
         parts.append(found)
     back = np.argsort(order)
@@ -124,10 +124,10 @@ def _predicted(solved: list[tuple[float, Array]], C: float, zero: Array) -> Arra
     """Where the solutions at the last C values point to."""
     if not solved:
         return zero
-    known = [(C, params) for C, params in solved[-3:] if np.isfinite(C)]
+    known = [(other, params) for other, params in solved[-3:] if np.isfinite(other)]
     if len(known) < 2 or not np.isfinite(C):
         return solved[-1][1]
-    t = np.log([C for C, _ in known])
+    t = np.log([other for other, _ in known])
     steps = np.diff(t)
     if len(steps) == 2 and not EVEN * min(steps) >= max(steps):  # noise would be blown up
         known, t, steps = known[1:], t[1:], steps[1:]

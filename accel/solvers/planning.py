@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from accel.conditioning import row_space, standardised
+from accel.conditioning import coordinates, row_space
 from accel.objective import Objective
 from accel.solvers.curvature import affordable
 from accel.solvers.gd import GradientDescent
@@ -102,12 +102,13 @@ def plan(
             )
     if likely.may_condition:
         with np.errstate(all="ignore"):
-            problem, is_scaled = standardised(problem, linear, start)
+            here = coordinates(linear, start.dtype)
+            problem = here.of(problem, linear, start)
         start = problem.start
         if problem.mean is not None:
             reasons.append("Centred columns: the intercept absorbs the shift.")
-        if is_scaled:
-            reasons.append("Scaled columns: they differ by more than a thousand in spread.")
+        if problem.scale is not None:
+            reasons.append("Scaled columns: their curvatures lie more than a million apart.")
     if solver_name == "auto":
         solver_name, why = choose(n, linear.network)
         reasons.append(why)

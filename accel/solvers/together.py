@@ -205,7 +205,7 @@ def _outcome(
     tol: float,
     max_iter: int,
 ) -> Status | None:
-    """Why a problem stops here, or None to go on; the rules of `accel.solvers.loop`."""
+    """Why a problem stops here, or None to go on; as `accel.solvers.loop` judges one."""
     if not (isfinite(value) and isfinite(error)):
         return Status.DIVERGED
     if error <= tol:
