@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from accel.network import Network
 
 Array = Any
+LARGEST_ALPHA = 1e30
 
 
 def alpha_of(C: Any, total: Any) -> Any:
@@ -31,11 +32,11 @@ def alpha_of(C: Any, total: Any) -> Any:
     Returns
     -------
     float or ndarray
-        At most the largest float.
+        At most `LARGEST_ALPHA`, where the coefficients are zero in any dtype.
     """
     with np.errstate(divide="ignore", over="ignore"):
         alpha = np.divide(1.0, np.multiply(C, total))
-    return np.minimum(alpha, np.finfo(np.float64).max)
+    return np.minimum(alpha, LARGEST_ALPHA)
 
 
 class Objective:
@@ -100,7 +101,7 @@ class Objective:
         self.alpha, self.input_scale = alpha, input_scale
         self.penalty = backend.asarray(network.penalty(alpha), dtype=weights.dtype)
         self.l1 = backend.asarray(network.penalty(l1), dtype=weights.dtype) if l1 else None
-        self.scale = 1.0
+        self.scale: Any = 1.0
         if input_scale != 1.0:
             self.scale = backend.asarray(network.input_scale(input_scale), dtype=weights.dtype)
         self._row_bytes = self.row_bytes(network)
@@ -204,8 +205,20 @@ class Objective:
         return xp.max(xp.abs(gradient))
 
     def certify(self, params: Array, gradient: Array) -> Array:
-        """The same in the user's coordinates, exactly; these are, and `error` is exact."""
-        return self.error(params, gradient)
+        """The same in the user's coordinates, in float64 whatever the dtype: what a fit claims."""
+        xp = self.backend.xp
+        if self.weights.dtype == xp.float64:
+            return self.error(params, gradient)
+        exact = copy(self)
+        exact.weights = xp.astype(self.weights, xp.float64)
+        exact.penalty = xp.astype(self.penalty, xp.float64)
+        exact.l1 = None if self.l1 is None else xp.astype(self.l1, xp.float64)
+        exact.scale = 1.0 if self.input_scale == 1 else xp.astype(self.scale, xp.float64)
+        exact._row_bytes = 2 * self._row_bytes
+        exact._purpose = "certificate"
+        exact._block = exact._generic
+        params = xp.astype(params, xp.float64)
+        return exact.error(params, exact.value_and_grad(params)[1])
 
     def expand(self, params: Array) -> Array:
         """Params in the user's coordinates; these are."""

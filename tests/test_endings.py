@@ -195,3 +195,73 @@ def test_columns_that_are_all_alike_large_are_not_scaled_without_intercept(rng):
     X, y = problem(rng, n=120)
     words = LogisticRegression(fit_intercept=False).fit(X * 5000, y).explain()
     assert "Scaled columns" not in words
+
+
+def true_gradient(model, X, y):
+    """max|gradient| in float64 NumPy at the coefficients, two classes, C=1."""
+    X = np.asarray(X, dtype=np.float64)
+    z = X @ model.coef_[0].astype(float) + float(model.intercept_[0])
+    residual = 1 / (1 + np.exp(-z)) - y
+    g = X.T @ residual / len(y) + model.coef_[0] / len(y)
+    return max(np.abs(g).max(), abs(residual.mean()))
+
+
+@pytest.mark.parametrize("powers", [(0, 5), (-6, 6)])
+def test_the_certificate_of_float32_is_taken_in_float64(rng, powers):
+    X = (rng.normal(size=(400, 6)) * np.logspace(*powers, 6)).astype(np.float32)
+    y = rng.integers(0, 2, 400)
+    model = LogisticRegression().fit(X, y)
+    assert model.gradient_norm_ == pytest.approx(true_gradient(model, X, y), rel=1e-6, abs=1e-12)
+    assert (model.status_ is Status.CONVERGED) == (model.gradient_norm_ <= 1e-4)
+
+
+@pytest.mark.parametrize("n", [400, 401, 1234])
+def test_a_column_of_ones_beside_the_intercept(rng, n):
+    X, y = problem(rng, n=n)
+    wanted = LogisticRegression(C=np.inf, tol=1e-8).fit(X, y)
+    model = LogisticRegression(C=np.inf, tol=1e-6).fit(np.c_[X, np.ones(n)], y)
+    assert model.objective_ == pytest.approx(wanted.objective_, rel=1e-8)
+    assert np.abs(model.coef_).max() < 10 * np.abs(wanted.coef_).max()
+
+
+@pytest.mark.parametrize("solver", [*SOLVERS, "saga"])
+@pytest.mark.parametrize("distance", [1e2, 1e4])
+def test_a_start_far_away_is_no_obstacle(rng, solver, distance):
+    X, y = problem(rng, n=200)
+    ratio = 0.5 if solver == "saga" else 0.0
+    wanted = LogisticRegression(l1_ratio=ratio, tol=1e-6).fit(X, y)
+    far = rng.normal(size=(1, X.shape[1])) * distance
+    model = LogisticRegression(l1_ratio=ratio, solver=solver, tol=1e-6).fit(X, y, None, far)
+    assert model.objective_ == pytest.approx(wanted.objective_, rel=1e-6)
+    assert "Start: zero" in model.explain()
+
+
+def test_rounding_is_not_claimed_far_from_the_minimum():
+    H = np.vander(np.linspace(0, 10, 1000), 12)
+    noise = np.random.default_rng(1).normal(size=1000)
+    y = (np.sin(H[:, -2]) + noise > 0).astype(int)
+    best = LogisticRegression(C=np.inf).fit(H, y).objective_
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression(solver="lbfgs", C=np.inf).fit(H, y)
+    assert model.status_ not in GOOD or model.objective_ < best * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_weak_penalty_on_bytes_does_not_drift_along_the_softmax(seed):
+    rng = np.random.default_rng(seed)
+    X, y = rng.integers(0, 256, (500, 20)).astype(np.uint8), rng.integers(0, 5, 500)
+    single = LogisticRegression(C=1e4).fit(X, y)
+    double = LogisticRegression(C=1e4).fit(X.astype(float), y)
+    assert single.status_ in GOOD
+    assert np.abs(single.coef_.mean(axis=0)).max() < 1e-4
+    np.testing.assert_allclose(single.coef_, double.coef_, atol=1e-3)
+
+
+@pytest.mark.parametrize("C", [1e-60, 5e-324])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_vanishing_C_gives_zero_coefficients(rng, C, dtype):
+    X, y = problem(rng)
+    model = LogisticRegression(C=C).fit(X.astype(dtype), y)
+    assert model.status_ in GOOD
+    np.testing.assert_allclose(model.coef_, 0, atol=1e-20)

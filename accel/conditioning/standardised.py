@@ -20,7 +20,7 @@ LOOK_BYTES = 8 << 20
 # Below, the penalty has them in hand, and scaling would only blow up columns that hardly vary (the
 # border pixels of images): 57 iterations became 318.
 UNEVEN = 1e3
-ROUNDING = 1e-14  # of a mean in float64, relative to its largest term
+ROUNDING = 1e-12  # of a column about its mean in float64, relative to its largest entry
 ABSENT = 1e-12
 TINY = 1e-12  # columns all smaller than this, or all larger than its inverse, are scaled too
 # The largest second derivative of a loss in one raw prediction.
@@ -221,6 +221,29 @@ class Standardised:
     def error(self, params: Array, gradient: Array) -> Array:
         """max|gradient| of problem, or its lower bound."""
         return self.problem.error(self._leave(params), self.users_gradient(gradient))
+
+    def rounding(self, params: Array, gradient: Array) -> tuple[Array, Array]:
+        """max|gradient| over the sizes of the columns, and the largest terms of raw predictions.
+
+        In the coordinates of problem. Rounding of a raw prediction is that of its terms, and what
+        it leaves of a gradient goes by the size of its column.
+        """
+        xp, network = self.backend.xp, self.network
+        g_W, g_b = self._split(self.users_gradient(gradient))
+        W, _ = self._split(self._leave(params))
+        size = self._sizes(W.dtype)
+        largest = xp.max(xp.abs(g_W) / size)
+        if network.bias:
+            largest_b = xp.max(xp.abs(g_b))
+            largest = xp.where(largest > largest_b, largest, largest_b)
+        return largest, xp.max(xp.sum(xp.abs(W) * size, axis=0))
+
+    def _sizes(self, dtype: Any) -> Array:
+        """Largest magnitude of each column, (n_in, 1); one where it is not known."""
+        xp = self.backend.xp
+        if self.largest is None:
+            return xp.ones((self.network.n_in, 1), dtype=dtype, device=self.backend.device)
+        return xp.astype(self.largest, dtype)[:, None]
 
     def certify(self, params: Array, gradient: Array) -> Array:
         """The user's max|gradient|."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from math import inf
+from numbers import Real
 from typing import Any
 
 from accel.estimators.checks import (
@@ -47,6 +48,8 @@ class Options:
 def options_of(estimator: Any) -> Options:
     """The arguments of a LogisticRegression; ValueError names the first one that is wrong."""
     C, l1_ratio = penalty_of(estimator.penalty, estimator.C, estimator.l1_ratio)
+    if estimator.callback is not None and not callable(estimator.callback):
+        raise ValueError(f"callback={estimator.callback!r} must be a function of a Progress.")
     check_number("intercept_scaling", estimator.intercept_scaling, above=0, finite=True)
     return Options(
         C=C,
@@ -79,9 +82,11 @@ def penalty_of(penalty: Any, C: Any, l1_ratio: Any) -> tuple[float, float]:
         Likewise.
     """
     C = check_number("C", C, above=0)
-    l1_ratio = check_number("l1_ratio", 0.0 if l1_ratio is None else l1_ratio, at_least=0)
-    if l1_ratio > 1:
-        raise ValueError(f"l1_ratio={l1_ratio} must lie between 0 (l2) and 1 (l1).")
+    ratio = 0.0 if l1_ratio is None else l1_ratio
+    is_number = isinstance(ratio, Real) and not isinstance(ratio, bool)
+    l1_ratio = float(ratio) if is_number else -1.0
+    if not 0 <= l1_ratio <= 1:
+        raise ValueError(f"l1_ratio={ratio!r} must be a number between 0 (l2) and 1 (l1).")
     if penalty == "deprecated":
         return C, l1_ratio
     if penalty is not None:

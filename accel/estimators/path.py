@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 
 from accel.backends import backend_for
 from accel.backends.interchange import device_of, to_host
@@ -23,6 +25,7 @@ from accel.estimators.checks import (
 )
 from accel.estimators.linear import coefficients, linear_objective
 from accel.objective import Objective
+from accel.solvers import Status
 from accel.solvers.path import Path, solve_path
 
 Array = Any
@@ -133,6 +136,15 @@ def logistic_path(
         )
         path = solve_weightings(whole, targets.weight[:, None], grid, tol=tol, max_iter=max_iter)
         coef, intercept = coefficients(whole.network, opened.to_numpy(path.params)[:, 0, :])
+    missed = [one for one in path.status[:, 0] if one not in (Status.CONVERGED, Status.ROUNDING)]
+    if missed:
+        warnings.warn(
+            f"{len(missed)} of {len(grid)} C values did not reach max|gradient| {tol:.3g} (the "
+            f"largest is {np.max(path.errors):.3g}), the first with {missed[0].name}: "
+            f"{missed[0].value}",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
     return LogisticPath(
         Cs=grid,
         classes=targets.classes,

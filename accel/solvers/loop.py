@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
-from math import isfinite
+from math import isfinite, sqrt
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 Array = Any
 NOISE = 16.0  # what the sums of a value lose, in units of its last digit
+ROUNDING = 8.0  # of a gradient, in units of the last digit of its terms
 MOST_IDLE = 10  # updates at the level of rounding that may pass without progress
 
 
@@ -248,6 +249,24 @@ def _counted(objective: Any, state: State, following: State) -> State:
     return replace(following, idle=state.idle + 1, mark=(value, error))
 
 
+def _is_rounding(objective: Any, state: State) -> bool:
+    """Whether what is left of the gradient is rounding, or too small to lower the value.
+
+    The first by the size of the terms it is summed from. The second where the last direction
+    promised nothing and the gradient allows it to be right: at a distance of r |f| from the minimum
+    a gradient is at most of the order of sqrt(r |f|) in units of its column.
+    """
+    if not hasattr(objective, "rounding"):
+        return False
+    eps = float(objective.backend.xp.finfo(state.params.dtype).eps)
+    with np.errstate(all="ignore"):
+        numbers = objective.rounding(state.params, state.gradient)
+        relative, size = objective.backend.scalars(*numbers)
+    if relative <= ROUNDING * eps * (1 + size):
+        return True
+    return state.idle > 0 and relative <= 4 * sqrt(NOISE * eps * abs(state.value))
+
+
 class _Certificate:
     """max|gradient| in the user's coordinates, of which state.error may be a cheap lower bound."""
 
@@ -279,10 +298,9 @@ def _outcome(
         return Status.DIVERGED
     if certificate.holds(state):
         return Status.CONVERGED
-    if state.idle > MOST_IDLE or (state.stalled and state.idle):
-        return Status.ROUNDING
-    if state.stalled:
-        return Status.STALLED
+    if state.stalled or state.idle > MOST_IDLE:
+        rounding = _is_rounding(certificate.objective, state)
+        return Status.ROUNDING if rounding else Status.STALLED
     if len(history) >= max_iter:
         grew = bool(history) and state.value > history[0]
         return Status.DIVERGED if grew else Status.MAX_ITER

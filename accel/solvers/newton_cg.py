@@ -61,7 +61,12 @@ class NewtonCG:
         direction = conjugate_gradients(
             quadratic, state.gradient, z, precondition, relative, self.max_products
         )
-        return descend(objective, replace(state, memory=first), direction)[0]
+        state = replace(state, memory=first)
+        following = descend(objective, state, direction)[0]
+        if following.stalled and norm > 0:  # a Hessian too flat for conjugate gradients
+            along = descend(objective, replace(state, n_evals=following.n_evals), -z / norm)[0]
+            following = replace(along, promise=following.promise) if along.stalled else along
+        return following
 
 
 def forcing(norm: Any, first: Any) -> Any:

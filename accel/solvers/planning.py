@@ -89,6 +89,9 @@ def plan(
     """
     problem: Any = objective
     linear, reasons = objective, []
+    if solver_name != "gd" and _is_worse_than_zero(objective, start):
+        start = objective.backend.xp.zeros_like(start)
+        reasons.append("Start: zero, where the objective is lower than at the start given.")
     n, d = objective.X.shape
     few = solver_name == "auto" and _is_few(n, objective.network)
     likely = SOLVERS["newton-cg" if solver_name == "auto" else solver_name](learning_rate)
@@ -150,6 +153,18 @@ def choose(n: int, network: Any) -> tuple[str, str]:
             f"Solver newton-cg: {size}, with a {width} x {width} metric from a row sample."
         )
     return "lbfgs", f"Solver lbfgs: {size} are too many for a {width} x {width} metric to pay."
+
+
+def _is_worse_than_zero(objective: Objective, start: Array) -> bool:
+    """Whether a start was given and zero is lower: a saturated loss has no curvature to follow."""
+    xp, backend = objective.backend.xp, objective.backend
+    (largest,) = backend.scalars(xp.max(xp.abs(start)))
+    if largest == 0:
+        return False
+    with np.errstate(all="ignore"):
+        values = [objective.value_and_grad(point)[0] for point in (start, xp.zeros_like(start))]
+        given, zero = backend.scalars(*values)
+    return not given <= zero
 
 
 def _is_few(n: int, network: Any) -> bool:
