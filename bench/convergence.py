@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +60,8 @@ def _newton_cholesky(case: FitCase) -> Fit:
 
 
 def _torch(case: FitCase) -> Fit:
+    if find_spec("torch") is None:
+        raise Absent("torch is not installed")
     return lambda max_iter: torch_fit(case, device="cpu", max_iter=max_iter)()
 
 

@@ -282,6 +282,8 @@ def test_control_c_ends_in_one_line(tmp_path):
         [sys.executable, "-m", "accel", "train", "--solver", "gd", "--max-iter", "100000000",
          "--tol", "0"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # a test run in the background of a shell ignores Ctrl-C, and its children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert "X (1797, 64)" in process.stdout.readline()
     time.sleep(1.5)

@@ -134,7 +134,7 @@ def metric(quadratic: Any) -> Callable[[Array], Array] | None:
     -------
     callable or None
         gradient (..., n_params) -> M^-1 gradient, output by output; None where M would cost more
-        than the products it saves: where features^2 exceeds rows x outputs, if there are many.
+        than the products it saves: see `affordable`.
 
     Notes
     -----
