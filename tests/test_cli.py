@@ -288,7 +288,10 @@ def test_control_c_ends_in_one_line(tmp_path):
     assert "X (1797, 64)" in process.stdout.readline()
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    try:
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()  # or it would go on for hours
     assert process.returncode == 130
     assert err.strip().splitlines()[-1].startswith("accel: interrupted")
     assert "Traceback" not in err
