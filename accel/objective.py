@@ -206,23 +206,33 @@ class Objective:
 
     def certify(self, params: Array, gradient: Array) -> Array:
         """The same in the user's coordinates, in float64 whatever the dtype: what a fit claims."""
-        xp = self.backend.xp
-        if self.weights.dtype == xp.float64:
+        if self.weights.dtype == self.backend.xp.float64:
             return self.error(params, gradient)
-        exact = copy(self)
-        exact.weights = xp.astype(self.weights, xp.float64)
-        exact.penalty = xp.astype(self.penalty, xp.float64)
-        exact.l1 = None if self.l1 is None else xp.astype(self.l1, xp.float64)
-        exact.scale = 1.0 if self.input_scale == 1 else xp.astype(self.scale, xp.float64)
-        exact._row_bytes = 2 * self._row_bytes
-        exact._purpose = "certificate"
-        exact._block = exact._generic
-        params = xp.astype(params, xp.float64)
+        return self.exact_error(params)
+
+    def exact_error(self, params: Array) -> Array:
+        """`error` at params, by a pass of its own in float64."""
+        exact, params = self._in_float64(), self.backend.xp.astype(params, self.backend.xp.float64)
         return exact.error(params, exact.value_and_grad(params)[1])
 
     def expand(self, params: Array) -> Array:
         """Params in the user's coordinates; these are."""
         return params
+
+    def _in_float64(self) -> Objective:
+        """The same problem over the same X in float64 arithmetic; itself where it is."""
+        xp = self.backend.xp
+        if self.weights.dtype == xp.float64:
+            return self
+        exact = copy(self)
+        exact.weights = xp.astype(self.weights, xp.float64)
+        exact.penalty = xp.astype(self.penalty, xp.float64)
+        exact.l1 = None if self.l1 is None else xp.astype(self.l1, xp.float64)
+        exact.scale = 1.0 if self.input_scale == 1 else xp.astype(self.scale, xp.float64)
+        exact._row_bytes = exact.row_bytes(self.network)
+        exact._purpose = "certificate"
+        exact._block = exact._generic  # the fused passes compute in the dtype that X implies
+        return exact
 
     def _best_block(self) -> Any:
         """The fused pass of the backend for a linear model, where there is one."""

@@ -80,10 +80,7 @@ class RowSpace:
 
         Q g_V would be cheaper, but L is X rounded: in float32 that shows in the certificate.
         """
-        full = self.expand(params)
-        if full.dtype != self.backend.xp.float64:
-            return self.full.certify(full, full)  # it takes its own gradient, in float64
-        return self.full.error(full, self.full.value_and_grad(full)[1])
+        return self.full.exact_error(self.expand(params))
 
     def expand(self, params: Array) -> Array:
         """The user's coordinates: W = W_0 + Q (V - V_0)."""

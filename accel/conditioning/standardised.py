@@ -16,12 +16,11 @@ Array = Any
 LOOK_ROWS = 4096
 LOOK_BYTES = 8 << 20
 # Columns are scaled where the diagonal of the Hessian at zero, the intercept's part of it included,
-# spans more than the square of this.
-# Below, the penalty has them in hand, and scaling would only blow up columns that hardly vary (the
-# border pixels of images): 57 iterations became 318.
+# spans more than the square of this. Below, the penalty has them in hand, and scaling would only
+# blow up columns that hardly vary (the border pixels of images): 57 iterations became 318.
 UNEVEN = 1e3
 ROUNDING = 1e-12  # of a column about its mean in float64, relative to its largest entry
-ABSENT = 1e-12
+ABSENT = 1e-12  # weight of rows that store no element of a column: below, rounding of one minus one
 TINY = 1e-12  # columns all smaller than this, or all larger than its inverse, are scaled too
 # The largest second derivative of a loss in one raw prediction.
 CURVATURE = 0.25
@@ -72,8 +71,7 @@ def look(objective: Objective) -> Columns:
     total = xp.sum(s)
     s = xp.where(total > 0, s / xp.where(total > 0, total, total + 1), xp.ones_like(s) / s.shape[0])
     mean = s @ sample
-    largest = xp.max(xp.abs(sample), axis=0)
-    unit = xp.where(largest > 0, largest, xp.ones_like(largest))
+    unit = _positive(xp.max(xp.abs(sample), axis=0), xp)
     centred = (sample - mean) / unit
     return _columns(mean, xp.sqrt(s @ (centred * centred)), unit, objective.input_scale, xp)
 
@@ -81,16 +79,20 @@ def look(objective: Objective) -> Columns:
 def _look_sparse(X: Array, s: Array, factor: float, xp: Any) -> Columns:
     """The same for CSR, from all its stored elements: most columns are too rare for a sample."""
     where = X.indices
-    unit = xp.ones(X.shape[1], dtype=xp.float64)
-    largest = abs(X).max(axis=0)
-    largest = xp.reshape(xp.asarray(largest.toarray(), dtype=xp.float64), (-1,))
-    unit = xp.where(largest > 0, largest, unit)
-    mean = _like_csr(X, X.data / unit[where]).T @ s
+    largest = xp.asarray(abs(X).max(axis=0).toarray(), dtype=xp.float64)
+    unit = _positive(xp.reshape(largest, (-1,)), xp)
+    data = X.data / unit[where]
+    mean = _like_csr(X, data).T @ s
     stored = _like_csr(X, xp.ones(X.data.shape, dtype=xp.float64)).T @ s
     absent = 1 - stored  # of the weight; rounding of it is no zero that is not stored
     absent = xp.where(absent > ABSENT, absent, xp.zeros_like(absent))
-    about = _like_csr(X, (X.data / unit[where] - mean[where]) ** 2).T @ s
+    about = _like_csr(X, (data - mean[where]) ** 2).T @ s
     return _columns(mean * unit, xp.sqrt(about + absent * mean * mean), unit, factor, xp)
+
+
+def _positive(largest: Array, xp: Any) -> Array:
+    """The same with one in the place of zero."""
+    return xp.where(largest > 0, largest, xp.ones_like(largest))
 
 
 def _like_csr(X: Array, data: Array) -> Array:
@@ -333,7 +335,7 @@ def coordinates(linear: Objective, dtype: Any) -> Coordinates:
     # a constant column goes by its size: its gradient is rounding of that size
     about = xp.where(about > 0, about, xp.ones_like(about))
     sigma = CURVATURE**0.5 * columns.largest * about
-    ridge = xp.full_like(sigma, min(linear.alpha, 1e300) ** 0.5)
+    ridge = xp.full_like(sigma, linear.alpha**0.5)
     sigma = xp.where(sigma > ridge, sigma, ridge)
     extremes = list(linear.backend.scalars(xp.min(sigma), xp.max(sigma)))
     if bias:

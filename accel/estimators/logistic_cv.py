@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from copy import copy
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
@@ -31,14 +29,13 @@ from accel.estimators.checks import (
 )
 from accel.estimators.linear import LinearClassifier, coefficients, linear_objective
 from accel.estimators.logistic import LogisticRegression
-from accel.estimators.path import check_Cs, solve_weightings
+from accel.estimators.path import check_Cs, solve_weightings, warn_of_missed
 from accel.estimators.scoring import accuracies, fold_weights, scores_of
 from accel.objective import Objective, alpha_of
 from accel.solvers import SOLVERS, Solution, Status, minimize, plan
 from accel.solvers.path import Path
 
 Array = Any
-FINE = (Status.CONVERGED, Status.ROUNDING)
 
 
 class LogisticRegressionCV(LinearClassifier):
@@ -374,13 +371,5 @@ class LogisticRegressionCV(LinearClassifier):
                 print(f"C {C:.4g}: score {score:.4f}")
             print(f"C {self.C_:.4g} is chosen; {self.status_.name}: {self.status_.value}")
         every = [*path.status.reshape(-1), *([self.status_] if self.refit else [])]
-        missed = [one for one in every if one not in FINE]
-        if missed:
-            largest = max(np.max(path.errors), self.gradient_norm_)
-            warnings.warn(
-                f"{len(missed)} of {len(every)} fits did not reach max|gradient| "
-                f"{tol:.3g} (the largest is {largest:.3g}), the first "
-                f"with {missed[0].name}: {missed[0].value}",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+        largest = max(np.max(path.errors), self.gradient_norm_)
+        warn_of_missed(every, largest, tol, stacklevel=5)

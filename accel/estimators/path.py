@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -136,15 +136,7 @@ def logistic_path(
         )
         path = solve_weightings(whole, targets.weight[:, None], grid, tol=tol, max_iter=max_iter)
         coef, intercept = coefficients(whole.network, opened.to_numpy(path.params)[:, 0, :])
-    missed = [one for one in path.status[:, 0] if one not in (Status.CONVERGED, Status.ROUNDING)]
-    if missed:
-        warnings.warn(
-            f"{len(missed)} of {len(grid)} C values did not reach max|gradient| {tol:.3g} (the "
-            f"largest is {np.max(path.errors):.3g}), the first with {missed[0].name}: "
-            f"{missed[0].value}",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
+    warn_of_missed(path.status[:, 0], np.max(path.errors), tol, stacklevel=3)
     return LogisticPath(
         Cs=grid,
         classes=targets.classes,
@@ -156,6 +148,19 @@ def logistic_path(
         n_iter=path.n_iter[:, 0],
         n_passes=sum(whole.passes.values()),
     )
+
+
+def warn_of_missed(ends: Iterable[Status], largest: float, tol: float, *, stacklevel: int) -> None:
+    """Say aloud how many of some fits did not reach the optimum, if any."""
+    ends = list(ends)
+    missed = [end for end in ends if end not in (Status.CONVERGED, Status.ROUNDING)]
+    if missed:
+        warnings.warn(
+            f"{len(missed)} of {len(ends)} fits did not reach max|gradient| {tol:.3g} (the "
+            f"largest is {largest:.3g}), the first with {missed[0].name}: {missed[0].value}",
+            ConvergenceWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def check_Cs(Cs: Any) -> NDArray[np.float64]:

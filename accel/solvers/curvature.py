@@ -91,10 +91,7 @@ def newton_steps(quadratic: Any, gradient: Array) -> Iterator[Array]:
     H = hessian(quadratic)
     if quadratic.problem.loss.shift_invariant:
         H = H + _null_space(H, quadratic)
-    K = quadratic.network.n_out
-    noise = xp.reshape(
-        quadratic.noise[:, None] + xp.zeros((1, K), dtype=xp.float64, device=H.device), (-1,)
-    )
+    noise = xp.repeat(quadratic.noise, quadratic.network.n_out)
     for jitter in (JITTER[_dtype(quadratic)], *DAMPING):
         damped, unit = _unit_diagonal(H, noise, xp, jitter)
         step = unit * xp.linalg.solve(damped, unit * xp.astype(gradient, xp.float64))

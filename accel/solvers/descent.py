@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from accel.solvers.line_search import Point, wolfe_search
-from accel.solvers.loop import State, evaluate
+from accel.solvers.line_search import VALUE_NOISE, Point, wolfe_search
+from accel.solvers.loop import State, eps_of, evaluate
 
 Array = Any
 
@@ -56,7 +56,7 @@ def descend(objective: Any, state: State, direction: Array) -> tuple[State, floa
             lambda step: trial(step)[0],
             Point(0.0, state.value, slope_0),
             first,
-            rounding=4 * float(xp.finfo(state.params.dtype).eps) * abs(state.value),
+            rounding=VALUE_NOISE * eps_of(state.params, xp) * abs(state.value),
         )
     if found is None:
         return replace(state, stalled=True, n_evals=n_evals, promise=abs(slope_0) / 2), 0.0

@@ -14,6 +14,8 @@ from typing import Any
 
 SUFFICIENT_DECREASE = 1e-4  # c1
 CURVATURE = 0.9  # c2
+HALVINGS = 30  # of a step that must decrease enough
+VALUE_NOISE = 4.0  # rounding of a value, in units of its last digit
 GROWTH = 10.0
 
 

@@ -239,9 +239,14 @@ def evaluate(objective: Any, params: Array, *more: Any) -> tuple[Array, tuple[fl
     return gradient, objective.backend.scalars(value, objective.error(params, gradient), *extras)
 
 
+def eps_of(array: Array, xp: Any) -> float:
+    """The last digit of one in the dtype of an array."""
+    return float(xp.finfo(array.dtype).eps)
+
+
 def _counted(objective: Any, state: State, following: State) -> State:
     """The following state, with the count of updates since the last progress."""
-    eps = float(objective.backend.xp.finfo(state.params.dtype).eps)
+    eps = eps_of(state.params, objective.backend.xp)
     value, error = state.mark or (state.value, state.error)
     progressed = following.value < value - eps * abs(value) or following.error <= 0.5 * error
     if progressed or following.promise > NOISE * eps * abs(value):
@@ -258,7 +263,7 @@ def _is_rounding(objective: Any, state: State) -> bool:
     """
     if not hasattr(objective, "rounding"):
         return False
-    eps = float(objective.backend.xp.finfo(state.params.dtype).eps)
+    eps = eps_of(state.params, objective.backend.xp)
     with np.errstate(all="ignore"):
         numbers = objective.rounding(state.params, state.gradient)
         relative, size = objective.backend.scalars(*numbers)

@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 
 from accel.objective import minimum_norm_subgradient
 from accel.solvers.curvature import face_metric
-from accel.solvers.loop import State, evaluate
+from accel.solvers.line_search import HALVINGS, SUFFICIENT_DECREASE, VALUE_NOISE
+from accel.solvers.loop import State, eps_of, evaluate
 from accel.solvers.newton_cg import LARGEST_FORCING, conjugate_gradients
 
 Array = Any
-SUFFICIENT_DECREASE = 1e-4
-HALVINGS = 30
 DAMPING = 1e-2
 
 
@@ -121,7 +120,7 @@ def _search(objective: Any, state: State, direction: Array, v: Array, project: A
         gradient, (value, error, slope) = evaluate(objective, params, lambda _, e=expected: e)
         n_evals += 1
         promise = promise or abs(slope) / 2
-        rounding = 4 * float(objective.backend.xp.finfo(params.dtype).eps) * abs(state.value)
+        rounding = VALUE_NOISE * eps_of(params, objective.backend.xp) * abs(state.value)
         if slope < 0 and value <= state.value + SUFFICIENT_DECREASE * slope + rounding:
             return State(params, gradient, value, error, n_evals, state.memory, promise=promise)
         step /= 2

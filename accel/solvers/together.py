@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.solvers.curvature import metric
-from accel.solvers.line_search import SUFFICIENT_DECREASE
-from accel.solvers.loop import MOST_IDLE, NOISE, Status
+from accel.solvers.line_search import HALVINGS, SUFFICIENT_DECREASE, VALUE_NOISE
+from accel.solvers.loop import MOST_IDLE, NOISE, Status, eps_of
 from accel.solvers.newton_cg import NewtonCG, conjugate_gradients, forcing
 
 Array = Any
-MOST_HALVINGS = 30
 # A Newton system need not be solved to more than this part of what the tolerance still asks for.
 ENOUGH = 0.8
 # The first forcing term is smaller than that of one problem from zero: starts are good here.
@@ -130,7 +129,7 @@ def _minimize(stack: Any, params: Array, tol: float, max_iter: int) -> Solutions
         direction, first[places] = _direction(here, start, first[places], tol)
         following, moved, promise = _search(here, start, direction)
         halved = moved & (following.error <= 0.5 * start.error)
-        eps = float(backend.xp.finfo(params.dtype).eps)
+        eps = eps_of(params, backend.xp)
         at_rounding = promise <= NOISE * eps * np.abs(start.value)
         idle[places] = np.where(at_rounding & ~halved, idle[places] + 1, 0)
         stalled[places], n_iter[places] = ~moved, n_iter[places] + moved
@@ -179,10 +178,10 @@ def _search(
     """Points of sufficient decrease, whether there are any, and the decrease that was promised."""
     backend, xp = stack.backend, stack.backend.xp
     slope = backend.to_numpy(xp.sum(start.gradient * direction, axis=1, dtype=xp.float64))
-    rounding = 4 * float(xp.finfo(direction.dtype).eps) * np.abs(start.value)
+    rounding = VALUE_NOISE * eps_of(direction, xp) * np.abs(start.value)
     point, step, moved = start, np.ones(len(slope)), np.zeros(len(slope), dtype=bool)
     searching = slope < 0
-    for _ in range(MOST_HALVINGS):
+    for _ in range(HALVINGS):
         if not searching.any():
             break
         length = backend.asarray(step, dtype=direction.dtype)[:, None]

@@ -127,20 +127,18 @@ def softmax_pass(
     g_b : ndarray (K,)
         In the same.
     """
-    return _many(_softmax_kernel, X, Y[:, 0], s, W, b)
+    return _many(X, Y[:, 0], s, W, b)
 
 
 def softmax_quadratic_pass(
     X: Array, Y: Array, s: Array, W: Array, b: Array | None
 ) -> tuple[float, Array, Array]:
     """The same for `SoftmaxQuadratic`, a Hessian product: Y is the probabilities (n, K)."""
-    return _many(_softmax_quadratic_kernel, X, Y, s, W, b)
+    return _many(X, Y, s, W, b)
 
 
-def _many(
-    kernel: Callable[..., float], X: Array, Y: Array, s: Array, W: Array, b: Array | None
-) -> tuple[float, Array, Array]:
-    """W and b in groups of outputs, the last filled with zeros, as the kernels want them."""
+def _many(X: Array, Y: Array, s: Array, W: Array, b: Array | None) -> tuple[float, Array, Array]:
+    """W and b in groups of outputs, the last filled with zeros, as the kernel wants them."""
     d, K = W.shape
     padded = -(-K // GROUP) * GROUP
     WT, bias = np.zeros((padded, d), dtype=s.dtype), np.zeros(padded, dtype=s.dtype)
@@ -148,7 +146,7 @@ def _many(
     if b is not None:
         bias[:K] = b
     GT, g_b = np.zeros_like(WT), np.zeros(K, dtype=np.float64)
-    value = kernel(X.view(STORAGE[str(X.dtype)]), Y, s, WT, bias, GT, g_b, _tile_rows(X))
+    value = _softmax_kernel(X.view(STORAGE[str(X.dtype)]), Y, s, WT, bias, GT, g_b, _tile_rows(X))
     return value, GT[:K].T.reshape(-1), g_b.astype(s.dtype)
 
 
@@ -300,23 +298,6 @@ def _accumulate_many(X: Array, start: int, n: int, Z: Array, GT: Array) -> None:
                 GT[k, j] += Z[i, k] * decode(X[start + i, j])
 
 
-@compiled()
-def _softmax_kernel(
-    X: Array, Y: Array, s: Array, WT: Array, bias: Array, GT: Array, g_b: Array, tile: int
-) -> float:
-    Z, K = np.zeros((tile, WT.shape[0]), WT.dtype), len(g_b)
-    value = 0.0
-    for start in range(0, X.shape[0], tile):
-        n = min(tile, X.shape[0] - start)
-        _dot_many(X, start, n, WT, bias, Z)
-        value += _softmax_loss(Y, s, start, n, K, Z)
-        _accumulate_many(X, start, n, Z, GT)
-        for i in range(n):
-            for k in range(K):
-                g_b[k] += Z[i, k]
-    return value
-
-
 @compiled(fastmath={"contract"})
 def _softmax_quadratic(P: Array, s: Array, start: int, n: int, K: int, Z: Array) -> float:
     """The formulas of `accel.losses.SoftmaxQuadratic`, times s; Z becomes the gradient."""
@@ -335,15 +316,19 @@ def _softmax_quadratic(P: Array, s: Array, start: int, n: int, K: int, Z: Array)
 
 
 @compiled()
-def _softmax_quadratic_kernel(
-    X: Array, P: Array, s: Array, WT: Array, bias: Array, GT: Array, g_b: Array, tile: int
+def _softmax_kernel(
+    X: Array, Y: Array, s: Array, WT: Array, bias: Array, GT: Array, g_b: Array, tile: int
 ) -> float:
+    """Labels (n,) in Y make it the loss, probabilities (n, K) its quadratic form."""
     Z, K = np.zeros((tile, WT.shape[0]), WT.dtype), len(g_b)
     value = 0.0
     for start in range(0, X.shape[0], tile):
         n = min(tile, X.shape[0] - start)
         _dot_many(X, start, n, WT, bias, Z)
-        value += _softmax_quadratic(P, s, start, n, K, Z)
+        if Y.ndim == 1:  # decided by the type, when it is compiled
+            value += _softmax_loss(Y, s, start, n, K, Z)
+        else:
+            value += _softmax_quadratic(Y, s, start, n, K, Z)
         _accumulate_many(X, start, n, Z, GT)
         for i in range(n):
             for k in range(K):
