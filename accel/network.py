@@ -2,53 +2,196 @@
 
 `forward` returns the raw predictions together with the closure that turns their gradient into
 the gradient of the parameters, so what the backward pass needs has one owner. No hidden layer is
-the linear model. To add an activation, write a function and add a line to `ACTIVATIONS`.
+the linear model. To add an activation, write two functions and add a line to `ACTIVATIONS`.
+
+Everything is written into buffers given to it (``out=``), so that a training step can use those of
+the step before. `xp` is therefore a namespace whose functions take ``out=``: NumPy, CuPy, or what
+`accel.backends.interchange.with_out` makes of another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from math import pi, sqrt
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.backends.interchange import is_sparse
+
 Array = Any
-# z -> (a, chain), where chain(gradient in a) is the gradient in z
-Activation = Callable[..., tuple[Array, Callable[[Array], Array]]]
+Product = Callable[[Array, Array, Array], Any]  # (a, b, out): out = a b
+GELU = (sqrt(2 / pi), 0.044715)
 
 
-def identity(z: Array, *, xp: Any) -> tuple[Array, Callable[[Array], Array]]:  # noqa: ARG001
+class Activation(NamedTuple):
+    """A function f of every element, and its chain rule.
+
+    Parameters
+    ----------
+    value : callable
+        (z, out, *, xp): out = f(z).
+    chain : callable
+        (z, a, gradient, *, xp): gradient *= f'(z), where a = f(z); z and a are used up.
+    """
+
+    value: Callable[..., None]
+    chain: Callable[..., None]
+
+
+def _identity(z: Array, out: Array, *, xp: Any) -> None:  # noqa: ARG001
     """A = z."""
-    return z, lambda gradient: gradient
+    out[...] = z
 
 
-def relu(z: Array, *, xp: Any) -> tuple[Array, Callable[[Array], Array]]:
-    """A = max(z, 0); its derivative at 0 is taken as 0, as scikit-learn does."""
-    zero = xp.zeros_like(z)
-    return xp.maximum(z, zero), lambda gradient: xp.where(z > 0, gradient, zero)
+def _identity_chain(z: Array, a: Array, gradient: Array, *, xp: Any) -> None:
+    """A' = 1."""
 
 
-def tanh(z: Array, *, xp: Any) -> tuple[Array, Callable[[Array], Array]]:
-    """A = tanh(z), a' = 1 - a^2."""
-    a = xp.tanh(z)
-    return a, lambda gradient: gradient * (1 - a * a)
+def _relu(z: Array, out: Array, *, xp: Any) -> None:
+    """A = max(z, 0)."""
+    xp.maximum(z, 0.0, out=out)
 
 
-def logistic(z: Array, *, xp: Any) -> tuple[Array, Callable[[Array], Array]]:
-    """A = 1 / (1 + exp(-z)), a' = a (1 - a); through tanh, which cannot overflow."""
-    a = 0.5 + 0.5 * xp.tanh(0.5 * z)
-    return a, lambda gradient: gradient * (a * (1 - a))
+def _relu_chain(z: Array, a: Array, gradient: Array, *, xp: Any) -> None:
+    """A' = 1 where a > 0; 0 at 0, as scikit-learn takes it."""
+    xp.sign(a, out=z)
+    gradient *= z
+
+
+def _tanh(z: Array, out: Array, *, xp: Any) -> None:
+    """A = tanh(z)."""
+    xp.tanh(z, out=out)
+
+
+def _tanh_chain(z: Array, a: Array, gradient: Array, *, xp: Any) -> None:
+    """A' = 1 - a^2."""
+    xp.multiply(a, a, out=z)
+    xp.subtract(1.0, z, out=z)
+    gradient *= z
+
+
+def _logistic(z: Array, out: Array, *, xp: Any) -> None:
+    """A = 1 / (1 + exp(-z)) = (1 + tanh(z/2)) / 2, which cannot overflow."""
+    xp.multiply(z, 0.5, out=out)
+    xp.tanh(out, out=out)
+    out *= 0.5
+    out += 0.5
+
+
+def _logistic_chain(z: Array, a: Array, gradient: Array, *, xp: Any) -> None:
+    """A' = a (1 - a)."""
+    xp.subtract(1.0, a, out=z)
+    z *= a
+    gradient *= z
+
+
+def _gelu(z: Array, out: Array, *, xp: Any) -> None:
+    """A = z h(z), h = (1 + tanh(c (z + k z^3))) / 2; c = sqrt(2/pi), k = 0.044715.
+
+    Hendrycks & Gimpel, Gaussian Error Linear Units (2016), section 2: their approximation of
+    z Phi(z), at most 5e-4 away from it.
+    """
+    _gelu_share(z, out, xp=xp)
+    out *= z
+
+
+def _gelu_chain(z: Array, a: Array, gradient: Array, *, xp: Any) -> None:
+    """A' = h (1 + 2 (1 - h) s), s = c (z + 3 k z^3)."""
+    c, k = GELU
+    h, s = a, z
+    _gelu_share(z, h, xp=xp)
+    gradient *= h
+    xp.subtract(1.0, h, out=h)  # 1 - h
+    h *= z  # (1 - h) z
+    s *= z
+    s *= 3 * k
+    s += 1.0
+    s *= h
+    s *= 2 * c
+    s += 1.0
+    gradient *= s
+
+
+def _gelu_share(z: Array, out: Array, *, xp: Any) -> None:
+    """The share h of z that passes."""
+    c, k = GELU
+    xp.multiply(z, z, out=out)
+    out *= k
+    out += 1.0
+    out *= z
+    out *= c
+    xp.tanh(out, out=out)
+    out *= 0.5
+    out += 0.5
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "identity": identity,
-    "relu": relu,
-    "tanh": tanh,
-    "logistic": logistic,
+    "identity": Activation(_identity, _identity_chain),
+    "relu": Activation(_relu, _relu_chain),
+    "tanh": Activation(_tanh, _tanh_chain),
+    "logistic": Activation(_logistic, _logistic_chain),
+    "gelu": Activation(_gelu, _gelu_chain),
 }
+# name -> half width of the uniform distribution of the first parameters of a layer
+INITIALISATIONS: dict[str, Callable[[int, int, str], float]] = {
+    # Glorot & Bengio, AISTATS 2010, equation 16; scikit-learn's choice for the logistic activation
+    "glorot": lambda fan_in, fan_out, activation: sqrt(
+        (2 if activation == "logistic" else 6) / (fan_in + fan_out)
+    ),
+    # He et al., ICCV 2015, equation 10: variance 2 / fan_in
+    "he": lambda fan_in, fan_out, activation: sqrt(6 / fan_in),  # noqa: ARG005
+}
+
+
+class Workspace:
+    """The arrays of one pass through a network: each is made once and used again.
+
+    Parameters
+    ----------
+    network : Network
+        Whose layers pass through it.
+    n_rows : int
+        Most rows of a pass; fewer use the beginning of each array.
+    like : array
+        Its dtype and device are those of the arrays.
+    xp : module
+        Array namespace.
+    product : callable, optional
+        (a, b, out): out = a b; for another precision than that of the dtype.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        n_rows: int,
+        like: Array,
+        *,
+        xp: Any,
+        product: Product | None = None,
+    ) -> None:
+        self.xp, self._n_rows, self._like = xp, n_rows, like
+        self.product = product or self._plain_product
+        self._widths = (*network.hidden, network.n_out)
+        self._arrays: dict[tuple[str, int], Array] = {}
+
+    def array(self, name: str, layer: int, n_rows: int) -> Array:
+        """The (n_rows, width) array of this name and layer; it still holds the last pass."""
+        whole = self._arrays.get((name, layer))
+        if whole is None:
+            shape = (self._n_rows, self._widths[layer])
+            whole = self.xp.empty(shape, dtype=self._like.dtype, device=self._like.device)
+            self._arrays[name, layer] = whole
+        return whole if n_rows == self._n_rows else whole[:n_rows, :]
+
+    def _plain_product(self, a: Array, b: Array, out: Array) -> None:
+        if is_sparse(a):
+            out[...] = a @ b
+        else:
+            self.xp.matmul(a, b, out=out)
 
 
 @dataclass(frozen=True)
@@ -120,9 +263,40 @@ class Network:
             start = end + self.bias * columns
             yield W, params[end:start] if self.bias else None
 
+    def initial(self, scheme: str, random_state: Any, dtype: Any) -> NDArray[Any]:
+        """First parameters, drawn on the host, W then b of each layer, as scikit-learn does.
+
+        Parameters
+        ----------
+        scheme : str
+            Key of `INITIALISATIONS`: uniform in an interval that depends on the layer.
+        random_state : numpy.random.RandomState
+            Source; it moves on.
+        dtype : dtype
+            float32 or float64; the draws are the same.
+
+        Returns
+        -------
+        ndarray (n_params,)
+            On the host.
+        """
+        parts = []
+        for rows, columns in self.shapes:
+            bound = INITIALISATIONS[scheme](rows, columns, self.activation)
+            parts.append(random_state.uniform(-bound, bound, (rows, columns)).reshape(-1))
+            b = random_state.uniform(-bound, bound, columns)
+            parts.append(b if self.bias else b[:0])
+        return np.concatenate(parts).astype(dtype)
+
     def forward(
-        self, params: Array, X: Array, *, xp: Any
-    ) -> tuple[Array, Callable[[Array], Array]]:
+        self,
+        params: Array,
+        X: Array,
+        *,
+        xp: Any,
+        workspace: Workspace | None = None,
+        masks: Sequence[Array] = (),
+    ) -> tuple[Array, Callable[..., Array]]:
         """Raw predictions of the rows of X, and the function that backpropagates.
 
         Parameters
@@ -132,31 +306,51 @@ class Network:
         X : array (n_samples, n_in)
             Rows.
         xp : module
-            Array namespace of both.
+            Array namespace of both, whose functions take ``out=``.
+        workspace : Workspace, optional
+            Arrays to write into; new ones where not given.
+        masks : sequence of array (n_samples, width), optional
+            Factor of the output of each hidden layer; none means one.
 
         Returns
         -------
         raw_prediction : array (n_samples, n_out)
-            Output of the last layer.
+            Output of the last layer; of the workspace.
         backprop : callable
-            (n_samples, n_out) gradient in raw_prediction -> (n_params,) gradient in params.
+            (gradient in raw_prediction (n_samples, n_out), out=None) -> gradient in params
+            (n_params,), written to `out` if given. Once a forward pass: it uses up the workspace.
         """
-        steps: list[tuple[Array, Array, Callable[[Array], Array]]] = []
-        z, activation = X, identity
-        for W, b in self.layers(params, xp=xp):
-            a, chain = activation(z, xp=xp)
-            steps.append((a, W, chain))
-            z = a @ W if b is None else a @ W + b
-            activation = ACTIVATIONS[self.activation]
+        n = X.shape[0]
+        at = workspace or Workspace(self, n, params, xp=xp)
+        f = ACTIVATIONS[self.activation]
+        inputs = [X]
+        for depth, (W, b) in enumerate(self.layers(params, xp=xp)):
+            z = at.array("z", depth, n)
+            at.product(inputs[-1], W, z)
+            if b is not None:
+                z += b
+            if depth < len(self.hidden):
+                a = at.array("a", depth, n)
+                f.value(z, a, xp=xp)
+                if masks:
+                    xp.multiply(a, masks[depth], out=at.array("masked", depth, n))
+                inputs.append(at.array("masked", depth, n) if masks else a)
 
-        def backprop(gradient: Array) -> Array:
-            parts = []
-            for depth, (a, W, chain) in reversed(list(enumerate(steps))):
-                if self.bias:
-                    parts.append(xp.sum(gradient, axis=0))
-                parts.append(xp.reshape(a.T @ gradient, (-1,)))
+        def backprop(gradient: Array, out: Array | None = None) -> Array:
+            out = xp.empty_like(params) if out is None else out
+            layers = zip(self.layers(params, xp=xp), self.layers(out, xp=xp), strict=True)
+            for depth, ((W, _), (g_W, g_b)) in reversed(list(enumerate(layers))):
+                at.product(inputs[depth].T, gradient, g_W)
+                if g_b is not None:
+                    xp.sum(gradient, axis=0, out=g_b)
                 if depth:  # nothing below the first layer wants a gradient
-                    gradient = chain(gradient @ W.T)
-            return xp.concat(parts[::-1])
+                    below = at.array("gradient", depth - 1, n)
+                    at.product(gradient, W.T, below)
+                    if masks:
+                        below *= masks[depth - 1]
+                    z, a = at.array("z", depth - 1, n), at.array("a", depth - 1, n)
+                    f.chain(z, a, below, xp=xp)
+                    gradient = below
+            return out
 
         return z, backprop

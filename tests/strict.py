@@ -9,10 +9,13 @@ from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
-import array_api_strict as xp
+import array_api_strict
 import numpy as np
 
 from accel.backends.base import BackendReport, row_blocks
+from accel.backends.interchange import with_out
+
+xp = with_out(array_api_strict)
 
 DEVICE = xp.Device("device1")
 HOST = xp.Device("CPU_DEVICE")

@@ -14,7 +14,8 @@ import accel
 ROOT = Path(accel.__file__).parent
 # A module imports only from modules further left; one name stands for a package and its modules.
 ORDER = [
-    {"backends", "losses", "network"},
+    {"backends", "losses"},
+    {"network"},
     {"objective"},
     {"stack"},
     {"conditioning"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any
 
 import array_api_compat as compat
@@ -30,6 +31,40 @@ def is_device_array(array: Any) -> bool:
 def namespace(array: Any) -> Any:
     """The array API namespace of an array; NumPy for whatever NumPy can read."""
     return compat.array_namespace(_values(array)) if is_device_array(array) else np
+
+
+class _WithOut:
+    """Another namespace, whose functions write to ``out=`` by assignment."""
+
+    def __init__(self, xp: Any) -> None:
+        self._xp, self.__name__ = xp, xp.__name__
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._xp, name)
+        if isinstance(member, type) or not callable(member):
+            return member
+
+        def function(*arguments: Any, out: Array | None = None, **options: Any) -> Any:
+            if out is None:
+                return member(*arguments, **options)
+            arrays = [
+                self._xp.asarray(item, dtype=out.dtype, device=compat.device(out))
+                if isinstance(item, int | float)
+                else item
+                for item in arguments
+            ]
+            out[...] = self._xp.astype(member(*arrays, **options), out.dtype, copy=False)
+            return out
+
+        setattr(self, name, function)
+        return function
+
+
+@cache
+def with_out(xp: Any) -> Any:
+    """The namespace with functions that take ``out=``: NumPy's and CuPy's do already."""
+    does = compat.is_numpy_namespace(xp) or compat.is_cupy_namespace(xp)
+    return xp if does else _WithOut(xp)
 
 
 def take_rows(X: Array, rows: slice, dtype: Any, *, xp: Any) -> Array:

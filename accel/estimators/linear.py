@@ -17,6 +17,7 @@ from accel.backends.interchange import (
     namespace,
     take_rows,
     to_host,
+    with_out,
 )
 from accel.estimators.checks import COMPACT, Targets, arithmetic_dtype, check_X
 from accel.losses import LOSSES, Loss
@@ -176,7 +177,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _raw_prediction(self, X: Any) -> Array:
         """(n_samples, n_outputs); compact X is converted block by block."""
         X = check_X(self, X, fitting=False)
-        xp = namespace(X)
+        xp = with_out(namespace(X))
         compact = str(X.dtype).rpartition(".")[2] in COMPACT and not is_sparse(X)
         dtype = getattr(xp, str(self.coef_.dtype)) if compact else X.dtype
         W = (self.coef_.T * self.input_scale_).reshape(-1)
