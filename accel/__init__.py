@@ -1,12 +1,18 @@
 """accel: linear and small neural models, the same numbers on a CPU and on an NVIDIA GPU.
 
 The public names are the estimators, `get_backend` and `backends`. Data flows one way:
-backends | losses | network -> objective -> stack -> solvers -> estimators -> train, tutorial
+backends | losses -> network -> objective -> stack -> solvers -> estimators -> train, tutorial
 -> cli, and a module imports only from its left.
 """
 
 from accel.backends import BackendReport, BackendUnavailable, backends, get_backend
-from accel.estimators import LogisticRegression, LogisticRegressionCV, logistic_path
+from accel.estimators import (
+    LogisticRegression,
+    LogisticRegressionCV,
+    MLPClassifier,
+    MLPRegressor,
+    logistic_path,
+)
 from accel.solvers import Status
 
 __all__ = [
@@ -14,6 +20,8 @@ __all__ = [
     "BackendUnavailable",
     "LogisticRegression",
     "LogisticRegressionCV",
+    "MLPClassifier",
+    "MLPRegressor",
     "Status",
     "backends",
     "get_backend",

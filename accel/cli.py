@@ -19,9 +19,10 @@ from sklearn.exceptions import ConvergenceWarning
 
 import accel
 from accel import datasets, tutorial
+from accel.disk import prepare_folder, write_atomically
 from accel.estimators.account import Stages
 from accel.estimators.options import NEAREST
-from accel.files import load_model, prepare_folder, write_atomically
+from accel.files import load_model
 from accel.progress import ProgressLine
 from accel.train import MODELS, Trained, train
 

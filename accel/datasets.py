@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from accel.backends.base import first_line
-from accel.files import FileFormatError, read_arrays
+from accel.disk import FileFormatError, read_arrays
 
 Array = Any
 

@@ -1,20 +1,19 @@
-"""Files: written whole or not at all, and models as plain arrays that need no pickle."""
+"""Model files: plain arrays and a JSON header that need no pickle."""
 
 from __future__ import annotations
 
-import io
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from numbers import Integral, Real
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from accel.backends import BackendReport
 from accel.backends.base import first_line
+from accel.disk import FileFormatError, read_arrays, write_atomically
 from accel.estimators import LogisticRegression
 from accel.estimators.account import Account
 from accel.solvers import Status
@@ -24,91 +23,8 @@ VERSION = 2
 NOT_STORED = ("callback",)  # code is never written to a file
 
 
-class FileFormatError(ValueError):
-    """A file that is not what it should be, or a damaged one."""
-
-
 class ModelFileError(FileFormatError):
     """A file that is no accel model, or a damaged one."""
-
-
-def read_arrays(path: Path) -> Any:
-    """What a .npy or .npz file holds; no pickle is ever loaded.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    ndarray or dict of ndarray
-        The array of a .npy file, the arrays of an .npz file by name.
-
-    Raises
-    ------
-    FileFormatError
-        If the content is not plain NumPy arrays.
-    OSError
-        If it cannot be read.
-    """
-    with open(path, "rb") as file:
-        is_zip = file.read(2) == b"PK"
-        file.seek(0)
-        # A damaged archive sends its reader anywhere, so that one reads from memory: what then
-        # goes wrong is the content's fault and never the disk's.
-        source: IO[bytes] = io.BytesIO(file.read()) if is_zip else file
-        try:
-            content = np.load(source, allow_pickle=False)
-            return dict(content) if is_zip else content
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise FileFormatError(first_line(error)) from None
-        except Exception as error:  # zipfile, zlib, struct and NumPy raise a dozen types
-            raise FileFormatError(first_line(error)) from None
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file beside its place and rename it: a kill in the middle leaves the old file.
-
-    Parameters
-    ----------
-    path : Path
-        Where it goes.
-    write : callable
-        Writes to the binary file it is given.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written or the disk is full; no partial file is left.
-    """
-    path = Path(os.path.realpath(path))  # a link stays a link, its target is replaced
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        if isinstance(error, OSError):
-            error.filename = str(path)  # the place the user knows
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def prepare_folder(path: Path) -> None:
-    """Make an output folder and prove that it can be written, before any work is done."""
-    path.mkdir(parents=True, exist_ok=True)
-    probe = path / f".accel.{os.getpid()}.tmp"
-    try:
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        error.filename = str(path)
-        raise
 
 
 def save_model(

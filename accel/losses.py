@@ -1,7 +1,8 @@
 """Losses: point-wise functions of the targets and the raw predictions.
 
-A loss never sees X or the parameters. To add one, write a class with the methods
-of `Loss` and add a line to `LOSSES`.
+A loss never sees X or the parameters. To add one for classes, write a class with the methods of
+`Loss` and add a line to `LOSSES`; one for targets that are numbers is a `TargetLoss` and goes to
+`TARGET_LOSSES`.
 """
 
 from __future__ import annotations
@@ -53,6 +54,18 @@ class Loss(PointLoss, Protocol):
 
     def log_probabilities(self, raw_prediction: Array, *, xp: Any) -> Array:
         """Their logarithms, from the raw predictions, never log(0)."""
+
+
+class TargetLoss(PointLoss, Protocol):
+    """What a network needs of a loss whose targets are numbers, (n_samples, n_outputs)."""
+
+    output: str  # scikit-learn's name of the function that makes a prediction of a raw one
+
+    def encode_target(self, y: NDArray[Any]) -> NDArray[Any]:
+        """Targets on the host as the Y of `loss_gradient`; ValueError where they cannot be."""
+
+    def predict(self, raw_prediction: Array, *, xp: Any) -> Array:
+        """What is expected of the targets, (n_samples, n_outputs)."""
 
 
 class LogisticQuadratic:
@@ -200,6 +213,86 @@ class Softmax:
         return z - xp.log(total)
 
 
+class Multilabel:
+    r"""Logistic losses of many labels, each there or not, summed.
+
+    .. math:: \ell = \sum_k \log(1 + e^{-y_k z_k}), \qquad y_k \in \{-1, +1\}
+    """
+
+    name = "multilabel"
+    output = "logistic"
+
+    def encode_target(self, y: NDArray[Any]) -> NDArray[Any]:
+        """-1 where a label is absent, +1 where it is there."""
+        return np.where(y != 0, 1, -1).astype(np.int8)
+
+    def loss_gradient(self, Y: Array, raw_prediction: Array, *, xp: Any) -> tuple[Array, Array]:
+        """Loss (n_samples,) and gradient (n_samples, n_labels)."""
+        column = (-1, 1)
+        loss, gradient = Logistic().loss_gradient(
+            xp.reshape(Y, column), xp.reshape(raw_prediction, column), xp=xp
+        )
+        shape = raw_prediction.shape
+        return row_sum(xp.reshape(loss, shape), xp=xp)[:, 0], xp.reshape(gradient, shape)
+
+    def predict(self, raw_prediction: Array, *, xp: Any) -> Array:
+        """Probability of each label."""
+        both = Logistic().probabilities(xp.reshape(raw_prediction, (-1, 1)), xp=xp)
+        return xp.reshape(both[:, 1], raw_prediction.shape)
+
+
+class SquaredError:
+    r"""Half the squared distance.
+
+    .. math:: \ell = \tfrac12 \sum_k (z_k - y_k)^2, \qquad \partial\ell/\partial z = z - y
+    """
+
+    name = "squared_error"
+    output = "identity"
+
+    def encode_target(self, y: NDArray[Any]) -> NDArray[Any]:
+        """The targets."""
+        return y
+
+    def loss_gradient(self, Y: Array, raw_prediction: Array, *, xp: Any) -> tuple[Array, Array]:
+        """Loss (n_samples,) and gradient (n_samples, n_outputs)."""
+        residual = raw_prediction - xp.astype(Y, raw_prediction.dtype, copy=False)
+        return 0.5 * row_sum(residual * residual, xp=xp)[:, 0], residual
+
+    def predict(self, raw_prediction: Array, *, xp: Any) -> Array:  # noqa: ARG002
+        """The raw prediction."""
+        return raw_prediction
+
+
+class Poisson:
+    r"""Half the Poisson deviance, with the expected count :math:`e^z`.
+
+    .. math:: \ell = \sum_k y_k \log y_k - y_k z_k - y_k + e^{z_k},
+              \qquad \partial\ell/\partial z = e^z - y
+    """
+
+    name = "poisson"
+    output = "exp"
+
+    def encode_target(self, y: NDArray[Any]) -> NDArray[Any]:
+        """The targets, which must not be negative."""
+        if np.min(y) < 0:
+            raise ValueError("y holds negative numbers: loss='poisson' takes counts, 0 or more.")
+        return y
+
+    def loss_gradient(self, Y: Array, raw_prediction: Array, *, xp: Any) -> tuple[Array, Array]:
+        """Loss (n_samples,) and gradient (n_samples, n_outputs)."""
+        y = xp.astype(Y, raw_prediction.dtype, copy=False)
+        expected = xp.exp(raw_prediction)
+        log_y = xp.log(xp.where(y > 0, y, xp.ones_like(y)))
+        loss = y * (log_y - raw_prediction) + (expected - y)
+        return row_sum(loss, xp=xp)[:, 0], expected - y
+
+    def predict(self, raw_prediction: Array, *, xp: Any) -> Array:
+        """The expected count."""
+        return xp.exp(raw_prediction)
+
+
 def _shifted_exp(raw_prediction: Array, *, xp: Any) -> tuple[Array, Array, Array]:
     """Z - max(z), its exp, and the sum of that exp, by rows."""
     z = raw_prediction - xp.max(raw_prediction, axis=1, keepdims=True)
@@ -213,3 +306,8 @@ def row_sum(values: Array, *, xp: Any) -> Array:
 
 
 LOSSES: dict[str, Loss] = {"logistic": Logistic(), "softmax": Softmax()}
+TARGET_LOSSES: dict[str, TargetLoss] = {
+    "multilabel": Multilabel(),
+    "squared_error": SquaredError(),
+    "poisson": Poisson(),
+}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from accel.files import write_atomically
+from accel.disk import write_atomically
 
 Array = Any
 DPI = 120

@@ -12,9 +12,10 @@ import numpy as np
 from accel import plots
 from accel.backends import get_backend
 from accel.datasets import DataError, Dataset
+from accel.disk import prepare_folder, write_atomically
 from accel.estimators import LogisticRegression
 from accel.estimators.account import Stages
-from accel.files import prepare_folder, save_model, write_atomically
+from accel.files import save_model
 
 # name -> estimator class
 MODELS: dict[str, Callable[..., LogisticRegression]] = {"logistic": LogisticRegression}

@@ -13,8 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from accel import plots
 from accel.datasets import Dataset, two_digits
+from accel.disk import prepare_folder, write_atomically
 from accel.estimators import LogisticRegression
-from accel.files import prepare_folder, write_atomically
 from accel.solvers import Progress, Status
 from accel.train import split
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from accel.files import write_atomically
+from accel.disk import write_atomically
 from bench.convergence import CONTENDERS, reached
 
 Rows = list[dict[str, Any]]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from accel.backends import get_backend
 from accel.benchmark.cases import LessonCase
 from accel.conditioning import Standardised, look, row_space
-from accel.files import write_atomically
+from accel.disk import write_atomically
 from accel.losses import LOSSES
 from accel.network import Network
 from accel.objective import Objective

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from accel.files import write_atomically
+from accel.disk import write_atomically
 from accel.plots import lines
 from bench.convergence_report import pictures, summary
 

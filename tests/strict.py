@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 import array_api_strict
 import numpy as np
 
-from accel.backends.base import BackendReport, row_blocks
+from accel.backends.base import BackendReport, PlainUploader, row_blocks
 from accel.backends.interchange import with_out
+from accel.backends.precision import rounded_product
 
 xp = with_out(array_api_strict)
 
@@ -29,6 +30,7 @@ class StrictBackend:
     device: object = DEVICE
     fallback: str = ""
     n_blocks: int = 3  # ordinary test data is cut, however small it is
+    room_bytes: int = 1 << 40
     count: Counter = field(default_factory=Counter)
 
     def asarray(self, array, dtype=None):
@@ -64,6 +66,18 @@ class StrictBackend:
 
     def linear_pass(self, loss, X, n_outputs):
         return None
+
+    def product(self, precision):
+        return rounded_product(precision, xp=self.xp)
+
+    def gather(self, X, rows, out):
+        xp.take(X, rows, axis=0, out=out)
+
+    def has_room(self, n_bytes):
+        return n_bytes <= self.room_bytes
+
+    def uploader(self):
+        return PlainUploader(self.asarray)
 
     def load_kernels(self):
         pass

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from accel import LogisticRegression, Status
-from accel.files import ModelFileError, load_model, prepare_folder, save_model, write_atomically
+from accel.disk import prepare_folder, write_atomically
+from accel.files import ModelFileError, load_model, save_model
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accel.losses import LOSSES
+from accel.losses import LOSSES, TARGET_LOSSES
 from tests.closeness import assert_close
 
 RAW = [0.0, 1e-8, -1e-8, 0.5, -0.5, 3.0, -3.0, 20.0, -20.0, 40.0, -40.0, 700.0, -700.0, 1e4, -1e4]
@@ -111,3 +111,44 @@ def test_softmax_of_two_is_logistic(z):
         one, _ = binary.loss_gradient(binary.encode_target(index), np.array([[z]]), xp=np)
         two, _ = softmax.loss_gradient(softmax.encode_target(index), np.array([[0.0, z]]), xp=np)
         assert one[0] == pytest.approx(two[0], abs=1e-14, rel=1e-12)
+
+
+def exact_target(name, y, z):
+    """Loss and gradient in 50 digits."""
+    losses = {
+        "multilabel": lambda y, z: mpmath.log1p(mpmath.exp(-(2 * y - 1) * z)),
+        "squared_error": lambda y, z: (z - y) ** 2 / 2,
+        "poisson": lambda y, z: (y * mpmath.log(y) if y else 0) - y * z - y + mpmath.exp(z),
+    }
+    with mpmath.workdps(50):
+        y, z = list(map(mpmath.mpf, y)), list(map(mpmath.mpf, z))
+        f = losses[name]
+        slopes = [float(mpmath.diff(lambda t, y=a: f(y, t), b)) for a, b in zip(y, z, strict=True)]
+        return float(mpmath.fsum(f(a, b) for a, b in zip(y, z, strict=True))), slopes
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", TARGET_LOSSES)
+def test_target_losses_against_mpmath(backend, name, dtype):
+    y = np.array([[0, 1, 1], [1, 0, 0], [1, 1, 0], [0, 0, 0]], dtype=dtype)
+    z = np.array([[0.0, 2.0, -3.0], [9.0, -9.0, 1e-4], [30.0, 0.5, 3.0], [-1, 4, -40]], dtype=dtype)
+    loss = TARGET_LOSSES[name]
+    wanted = [
+        exact_target(name, a.astype(float), b.astype(float)) for a, b in zip(y, z, strict=True)
+    ]
+    Y = backend.asarray(loss.encode_target(y))
+    value, gradient = loss.loss_gradient(Y, backend.asarray(z), xp=backend.xp)
+    close = {"dtype": dtype, "kind": "elementwise", "scale": 1.0}
+    assert_close(backend, value, [w[0] for w in wanted], **close)
+    assert_close(backend, gradient, [w[1] for w in wanted], **close)
+    prediction = {
+        "multilabel": lambda z: 1 / (1 + np.exp(-z.astype(float))),
+        "squared_error": lambda z: z,
+        "poisson": lambda z: np.exp(z.astype(float)),
+    }[name](z)
+    assert_close(backend, loss.predict(backend.asarray(z), xp=backend.xp), prediction, **close)
+
+
+def test_poisson_refuses_negative_counts():
+    with pytest.raises(ValueError, match="negative numbers: loss='poisson'"):
+        TARGET_LOSSES["poisson"].encode_target(np.array([[-1.0]]))

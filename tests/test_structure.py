@@ -14,12 +14,14 @@ import accel
 ROOT = Path(accel.__file__).parent
 # A module imports only from modules further left; one name stands for a package and its modules.
 ORDER = [
-    {"backends", "losses"},
+    {"backends", "dropout", "losses"},
+    {"disk"},
     {"network"},
-    {"objective"},
+    {"objective", "minibatch"},
     {"stack"},
     {"conditioning"},
     {"solvers"},
+    {"checkpoint"},
     {"estimators"},
     {"files"},
     {"datasets"},

@@ -7,6 +7,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
+from accel.backends.precision import Product
+
 Array = Any
 
 
@@ -74,6 +78,49 @@ class BackendReport:
         return f"{self.name} on {self.device}" + (f"; {self.fallback}" if self.fallback else "")
 
 
+class Uploader(Protocol):
+    """Copies to the device that run beside the computation."""
+
+    def host(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """A NumPy array in host memory that the device can read directly."""
+
+    def upload(self, host: Array, out: Array) -> Any:
+        """Start the copy into out once all that was asked of out is done; a token to wait for."""
+
+    def wait_on_device(self, token: Any) -> None:
+        """What is asked of the device from now on runs after that copy; the host does not wait."""
+
+    def wait_on_host(self, token: Any) -> None:
+        """Return when that copy has read its host array."""
+
+
+@dataclass(frozen=True)
+class PlainUploader:
+    """Copies at once: for devices that have no queue of their own.
+
+    Parameters
+    ----------
+    asarray : callable
+        The door to the device.
+    """
+
+    asarray: Callable[[Array], Array]
+
+    def host(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An empty NumPy array."""
+        return np.empty(shape, dtype)
+
+    def upload(self, host: Array, out: Array) -> None:
+        """Copy."""
+        out[...] = self.asarray(host)
+
+    def wait_on_device(self, token: Any) -> None:
+        """The copy is done."""
+
+    def wait_on_host(self, token: Any) -> None:
+        """The copy is done."""
+
+
 class Backend(Protocol):
     """An array namespace on a device, and the doors in and out of it."""
 
@@ -106,6 +153,18 @@ class Backend(Protocol):
 
     def linear_pass(self, loss: str, X: Array, n_outputs: int) -> Callable[..., Any] | None:
         """A fused pass (X, Y, s, W, b) -> (value, g_W, g_b), where one pays here."""
+
+    def product(self, precision: str) -> Product | None:
+        """(a, b, out): out = a b with factors rounded; None where the namespace's own does."""
+
+    def gather(self, X: Array, rows: Array, out: Array) -> None:
+        """Rows of X by their places, all within it, written to out; nothing leaves the device."""
+
+    def has_room(self, n_bytes: int) -> bool:
+        """Whether the device can hold this much more, beside what a fit works with."""
+
+    def uploader(self) -> Uploader:
+        """What brings rows of host memory to the device behind the computation's back."""
 
     def load_kernels(self) -> None:
         """Load what large fits will use, so that the report can say whether it works."""

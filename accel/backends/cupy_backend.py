@@ -15,12 +15,16 @@ import array_api_compat as compat
 from accel.backends.base import BackendReport, BackendUnavailable, first_line, row_blocks
 from accel.backends.interchange import is_sparse, to_host
 from accel.backends.kernels import cuda
+from accel.backends.kernels.tensor_cores import TensorCoreProduct
+from accel.backends.precision import Product
 
 # A block takes half of the GPU's L2 cache, so that its second product finds it there; where the
 # driver does not tell the size of the cache, this much. TF32 stays off (CuPy's default) unless the
 # environment variable CUPY_TF32=1 asks for it.
 L2_SHARE = 0.5
 UNKNOWN_L2_BYTES = 8 << 20
+# Of the free memory, what X may take; the rest is for parameters, blocks and fragments.
+ROOM_SHARE = 0.8
 
 # The kernels have not yet run on a GPU: they become the default with the first recorded run in
 # bench/results/ that shows them right and faster.
@@ -92,6 +96,25 @@ class CupyBackend:
             return None
         return cuda.LinearPass(self.cupy, str(X.dtype), n_outputs)
 
+    def product(self, precision: str) -> Product | None:
+        """The tensor cores'."""
+        return None if precision == "float32" else TensorCoreProduct(self.cupy, precision)
+
+    def gather(self, X: Any, rows: Any, out: Any) -> None:
+        """cupy.take; it wraps places that are out of bounds, so there must be none."""
+        self.cupy.take(X, rows, axis=0, out=out)
+
+    def has_room(self, n_bytes: int) -> bool:
+        """Free memory and what the pool keeps, less a share for the fit."""
+        with self.device:
+            free, _ = self.cupy.cuda.runtime.memGetInfo()
+            free += self.cupy.get_default_memory_pool().free_bytes()
+        return bool(n_bytes <= ROOM_SHARE * free)
+
+    def uploader(self) -> StreamUploader:
+        """Copies on a stream of their own, from pinned memory."""
+        return StreamUploader(self.cupy, self.device)
+
     def load_kernels(self) -> None:
         """CuPy compiles them at their first use."""
 
@@ -115,6 +138,43 @@ class CupyBackend:
     def with_fallback(self, reason: str) -> CupyBackend:
         """A copy that remembers why "auto" did not take a backend it prefers."""
         return replace(self, fallback=reason)
+
+
+class StreamUploader:
+    """Copies on a second stream from pinned memory; see `accel.backends.base.Uploader`.
+
+    Parameters
+    ----------
+    cupy : module
+        CuPy.
+    device : cupy.cuda.Device
+        The GPU.
+    """
+
+    def __init__(self, cupy: Any, device: Any) -> None:
+        self._cupy, self._device = cupy, device
+        with device:
+            self._stream = cupy.cuda.Stream(non_blocking=True)
+
+    def host(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """An empty pinned array."""
+        return importlib.import_module("cupyx").empty_pinned(shape, dtype)
+
+    def upload(self, host: Any, out: Any) -> Any:
+        """Start the copy after what the current stream does now; the event that ends it."""
+        with self._device:
+            self._stream.wait_event(self._cupy.cuda.get_current_stream().record())
+            out.set(host, stream=self._stream)
+            return self._stream.record()
+
+    def wait_on_device(self, token: Any) -> None:
+        """Let the current stream wait."""
+        with self._device:
+            self._cupy.cuda.get_current_stream().wait_event(token)
+
+    def wait_on_host(self, token: Any) -> None:
+        """Wait for the event."""
+        token.synchronize()
 
 
 def open_backend(index: int) -> CupyBackend:

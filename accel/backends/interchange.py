@@ -34,10 +34,14 @@ def namespace(array: Any) -> Any:
 
 
 class _WithOut:
-    """Another namespace, whose functions write to ``out=`` by assignment."""
+    """Another namespace; its functions write to ``out=`` by assignment."""
 
     def __init__(self, xp: Any) -> None:
         self._xp, self.__name__ = xp, xp.__name__
+
+    def copyto(self, out: Array, source: Array) -> None:
+        """Out = source, converted to the dtype of out."""
+        out[...] = self._xp.astype(source, out.dtype, copy=False)
 
     def __getattr__(self, name: str) -> Any:
         member = getattr(self._xp, name)
@@ -47,13 +51,14 @@ class _WithOut:
         def function(*arguments: Any, out: Array | None = None, **options: Any) -> Any:
             if out is None:
                 return member(*arguments, **options)
+            dtype = next(item.dtype for item in arguments if not isinstance(item, int | float))
             arrays = [
-                self._xp.asarray(item, dtype=out.dtype, device=compat.device(out))
+                self._xp.asarray(item, dtype=dtype, device=compat.device(out))
                 if isinstance(item, int | float)
                 else item
                 for item in arguments
             ]
-            out[...] = self._xp.astype(member(*arrays, **options), out.dtype, copy=False)
+            self.copyto(out, member(*arrays, **options))
             return out
 
         setattr(self, name, function)
@@ -62,7 +67,7 @@ class _WithOut:
 
 @cache
 def with_out(xp: Any) -> Any:
-    """The namespace with functions that take ``out=``: NumPy's and CuPy's do already."""
+    """The namespace with ``out=`` and ``copyto``, which NumPy and CuPy have already."""
     does = compat.is_numpy_namespace(xp) or compat.is_cupy_namespace(xp)
     return xp if does else _WithOut(xp)
 

@@ -17,8 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from accel.backends.base import BackendReport, BackendUnavailable, first_line, row_blocks
+from accel.backends.base import (
+    BackendReport,
+    BackendUnavailable,
+    PlainUploader,
+    first_line,
+    row_blocks,
+)
 from accel.backends.interchange import is_sparse, to_host
+from accel.backends.precision import Product, rounded_product
 
 # Both products of a block find it in the last-level cache, and a block is long enough for BLAS to
 # run at its full rate on one thread and for the calls around it to cost nothing.
@@ -97,6 +104,22 @@ class NumpyBackend:
             return None
         fused: Callable[..., Any] | None = cpu.PASSES.get(loss)
         return fused
+
+    def product(self, precision: str) -> Product | None:
+        """Factors rounded as a GPU's tensor cores round them; no faster."""
+        return rounded_product(precision, xp=np)
+
+    def gather(self, X: Any, rows: Any, out: Any) -> None:
+        """numpy.take; "clip" because with the default mode it works through a copy of out."""
+        np.take(X, rows, axis=0, out=out, mode="clip")
+
+    def has_room(self, n_bytes: int) -> bool:  # noqa: ARG002
+        """What is in host memory is where it is needed."""
+        return True
+
+    def uploader(self) -> PlainUploader:
+        """Nothing to bring."""
+        return PlainUploader(self.asarray)
 
     def load_kernels(self) -> None:
         """Import numba, or learn why it cannot be."""

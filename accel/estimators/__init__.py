@@ -7,6 +7,15 @@ mathematics is to the left of this package.
 
 from accel.estimators.logistic import LogisticRegression
 from accel.estimators.logistic_cv import LogisticRegressionCV
+from accel.estimators.mlp_classifier import MLPClassifier
+from accel.estimators.mlp_regressor import MLPRegressor
 from accel.estimators.path import LogisticPath, logistic_path
 
-__all__ = ["LogisticPath", "LogisticRegression", "LogisticRegressionCV", "logistic_path"]
+__all__ = [
+    "LogisticPath",
+    "LogisticRegression",
+    "LogisticRegressionCV",
+    "MLPClassifier",
+    "MLPRegressor",
+    "logistic_path",
+]

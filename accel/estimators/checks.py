@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from numbers import Integral, Real
 from typing import Any
 
@@ -170,8 +170,24 @@ class Targets:
         return float(np.sum(self.weight))
 
 
-def check_targets(y: Any, n_rows: int, sample_weight: Any, class_weight: Any) -> Targets:
-    """Labels of any type and non-negative weights, one a row."""
+def check_weight(sample_weight: Any, n_rows: int) -> Array | None:
+    """Non-negative weights, one a row and not all zero; None stays None."""
+    if sample_weight is None:
+        return None
+    weight = _check_sample_weight(
+        to_host(sample_weight), np.empty(n_rows), dtype=np.float64, ensure_non_negative=True
+    )
+    if not 0 < float(np.sum(weight)) < inf:
+        raise ValueError(
+            "sample_weight is zero for every row, or overflows: give at least one row weight."
+        )
+    return weight
+
+
+def check_targets(
+    y: Any, n_rows: int, sample_weight: Any, class_weight: Any, *, classes: Array | None = None
+) -> Targets:
+    """Labels of any type, of these classes if they are given; non-negative weights, one a row."""
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
     y = column_or_1d(to_host(y), warn=True)
@@ -179,7 +195,11 @@ def check_targets(y: Any, n_rows: int, sample_weight: Any, class_weight: Any) ->
         raise ValueError(f"y has {len(y)} labels but X has {n_rows} rows: pass one a row.")
     assert_all_finite(y, input_name="y")
     check_classification_targets(y)
-    classes, index = np.unique(y, return_inverse=True)
+    present, index = np.unique(y, return_inverse=True)
+    if classes is None:
+        classes = present
+    else:
+        index = _places(present, classes)[index]
     if len(classes) < 2:
         raise ValueError(
             f"y holds only one class, {classes[0]}: a classifier needs at least two classes."
@@ -196,6 +216,17 @@ def check_targets(y: Any, n_rows: int, sample_weight: Any, class_weight: Any) ->
     if targets.total == 0:
         raise ValueError("sample_weight is zero for every row: give at least one row weight.")
     return targets
+
+
+def _places(present: Array, classes: Array) -> Array:
+    """Places of labels among the classes."""
+    unknown = np.setdiff1d(present, classes)
+    if len(unknown):
+        raise ValueError(
+            f"`y` has classes not in `self.classes_`. `self.classes_` has {classes}. "
+            f"'y' has {present}."
+        )
+    return np.searchsorted(classes, present)
 
 
 def _class_weights(class_weight: Any, classes: Array, index: Array, weight: Array) -> Array:

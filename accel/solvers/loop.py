@@ -37,6 +37,18 @@ class Status(Enum):
         "the objective grew or overflowed: lower learning_rate if the solver is gd, else scale X "
         "or lower C. The parameters are the last finite ones."
     )
+    PLATEAU = (
+        "the loss, or the validation score with early_stopping, no longer improves by tol: nothing "
+        "to do."
+    )
+    MAX_EPOCHS = (
+        "max_iter ended the training while it still improved: raise max_iter to train on, or tol."
+    )
+    ONE_EPOCH = "partial_fit trains one epoch: call it again to train on."
+    UNSTABLE = (
+        "the loss overflowed: lower learning_rate_init, or scale X. The parameters are those from "
+        "before that epoch."
+    )
     STOPPED = "the callback asked to stop: the parameters are those of that moment."
     INTERRUPTED = "the keyboard interrupted the fit: the parameters are those of that moment."
 

@@ -1,0 +1,356 @@
+"""What both networks do: train by batches or on all rows at once, and predict where X lies."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from accel.backends import backend_for
+from accel.backends.base import row_blocks
+from accel.backends.interchange import device_of, is_sparse, like, namespace, take_rows, with_out
+from accel.checkpoint import Checkpoint, digest, pack, unpack
+from accel.estimators.account import Account, Stages
+from accel.estimators.checks import COMPACT, check_X
+from accel.estimators.network_options import FULL_BATCH, RULES, NetworkOptions, network_options
+from accel.estimators.network_targets import NetworkTargets
+from accel.estimators.network_training import (
+    BLOCK_BYTES,
+    Problem,
+    first_state,
+    problem_of,
+    split_rows,
+    stochastic_solver,
+    with_curves,
+    with_memory,
+)
+from accel.network import Network
+from accel.objective import Objective
+from accel.solvers import Solution, Status, minimize
+from accel.solvers.epochs import EpochProgress, Limits, Training
+
+Array = Any
+PRINT_EVERY = 10
+# What may differ between a run and the one that goes on from its checkpoint.
+NOT_OF_THE_RUN = ("backend", "callback", "checkpoint", "checkpoint_every", "max_iter", "verbose")
+UNFINISHED = (
+    Status.MAX_ITER,
+    Status.STALLED,
+    Status.DIVERGED,
+    Status.MAX_EPOCHS,
+    Status.UNSTABLE,
+)
+
+
+class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
+    """A network with a scikit-learn surface; a subclass says what its targets are."""
+
+    def __sklearn_tags__(self) -> Any:
+        """Sparse X is taken, and arrays of other libraries stay where they are."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.array_api_support = True
+        return tags
+
+    def explain(self) -> str:
+        """What the last fit did: choices and reasons, passes over X, time, place, ending.
+
+        Returns
+        -------
+        str
+            Lines of at most 80 columns.
+        """
+        check_is_fitted(self)
+        return str(self.account_)
+
+    def _can_train_by_batches(self) -> bool:
+        """Whether there is a partial_fit."""
+        if self.solver not in RULES:
+            raise AttributeError(
+                f"partial_fit trains by batches, solver={self.solver!r} does not: use "
+                f"{', '.join(RULES)}."
+            )
+        return True
+
+    def _fit(
+        self, X: Any, targets_of: Callable[..., NetworkTargets], *, incremental: bool = False
+    ) -> None:
+        """Train; targets_of(n_rows, first=) says what is to be predicted."""
+        stages = Stages()
+        with stages("check"):
+            options = network_options(self)
+            if incremental:
+                _check_incremental(options)
+            first = "coefs_" not in vars(self) or not (options.warm_start or incremental)
+            with device_of(X):
+                X = check_X(self, X, fitting=first)
+            targets = targets_of(X.shape[0], first=first)
+            network = Network(X.shape[1], targets.n_outputs, options.hidden, options.activation)
+            if not first:
+                self._check_same_shape(network)
+        with stages("open backend"):
+            backend = backend_for(self.backend, X)
+            report = backend.report()
+        if self.verbose:
+            print(f"Training on {report}")
+        with backend.context():
+            with stages("transfer"):
+                problem = problem_of(X, targets, options, network, backend)
+            with stages("train"):
+                way = self._minimize if options.solver in FULL_BATCH else self._train
+                ending = way(problem, first=first, incremental=incremental)
+        self.backend_ = report
+        self.account_ = Account(
+            what=_what(self, X, network),
+            backend=report,
+            reasons=tuple(_reasons(problem)),
+            passes={ending.pass_name: ending.n_passes},
+            small_passes={},
+            seconds=stages.seconds,
+            ending=ending.sentence,
+        )
+        self._judge(ending)
+
+    def _train(self, problem: Problem, *, first: bool, incremental: bool) -> _Ending:
+        """By batches."""
+        options, backend = problem.options, problem.backend
+        random_state = check_random_state(self.random_state)
+        start = self._start(problem, random_state, first=first)
+        rows, held_out = split_rows(problem, random_state)
+        n_rows = len(problem.targets.Y) if rows is None else len(rows)
+        training = first_state(problem, start, n_rows, random_state)
+        if not first and "_kept" in vars(self):
+            last = unpack(*self._kept, backend)
+            training = with_curves(training, last)
+            if incremental:
+                training = with_memory(training, last, xp=backend.xp)
+        store = self._checkpoint(problem)
+        if store is not None:
+            training = store.load(backend) or training
+        resumed = training.epoch
+        solver = stochastic_solver(problem, training, rows, held_out)
+        limits = Limits(options.max_iter, options.tol, options.n_iter_no_change)
+
+        def after_epoch(training: Training, progress: EpochProgress) -> Any:
+            if self.verbose:
+                _say(progress)
+            if store is not None:
+                is_last = training.ended is not None or training.epoch == options.max_iter
+                store.save(training, backend, is_last=is_last)
+            stop = self.callback(progress) if self.callback is not None else None
+            return stop or incremental
+
+        status = solver.train(training, limits, after_epoch=after_epoch)
+        if incremental and status is Status.STOPPED:
+            status = Status.ONE_EPOCH
+        self._keep_training(problem, training)
+        return _epochs_ending(status, training, resumed)
+
+    def _minimize(self, problem: Problem, *, first: bool, incremental: bool) -> _Ending:
+        """On all rows at once, by the solvers of the linear models."""
+        del incremental
+        options, backend, targets = problem.options, problem.backend, problem.targets
+        weight = np.ones(len(targets.Y)) if targets.weight is None else targets.weight
+        objective = Objective(
+            backend.asarray(problem.X),
+            backend.asarray(targets.Y),
+            backend.asarray(weight / weight.sum(), dtype=problem.dtype),
+            loss=targets.loss,
+            network=problem.network,
+            alpha=float(options.alpha / weight.sum()),
+            backend=backend,
+            input_scale=options.input_scale,
+        )
+        start = self._start(problem, check_random_state(self.random_state), first=first)
+        solution = minimize(
+            objective,
+            backend.asarray(start),
+            FULL_BATCH[options.solver](options),
+            tol=options.tol,
+            max_iter=options.max_iter,
+            callback=self._on_progress,
+        )
+        self.__dict__.pop("_kept", None)
+        self._keep_params(problem, backend.to_numpy(solution.params))
+        self.loss_ = self.objective_ = solution.value
+        self.best_loss_: float | None = solution.value
+        self.gradient_norm_ = solution.error
+        self.loss_curve_ = list(solution.history)
+        self.validation_scores_: list[float] | None = None
+        self.best_validation_score_: float | None = None
+        self.n_iter_, self.t_ = solution.n_iter, solution.n_iter * len(targets.Y)
+        self.status_ = solution.status
+        return _full_batch_ending(solution, options.tol)
+
+    def _on_progress(self, progress: Any) -> Any:
+        if self.verbose and progress.n_iter % PRINT_EVERY == 0:
+            print(f"Loss after iteration {progress.n_iter}: {progress.value:f}")
+        return self.callback(progress) if self.callback is not None else None
+
+    def _start(
+        self, problem: Problem, random_state: np.random.RandomState, *, first: bool
+    ) -> NDArray[Any]:
+        """First parameters on the host: drawn, or those of the last fit."""
+        is_double = problem.dtype == problem.backend.xp.float64
+        dtype = np.dtype(np.float64 if is_double else np.float32)
+        if first:
+            return problem.network.initial(problem.options.initialization, random_state, dtype)
+        return self._params().astype(dtype)
+
+    def _checkpoint(self, problem: Problem) -> Checkpoint | None:
+        """Where states are kept, and what the run is."""
+        options, targets = problem.options, problem.targets
+        if options.checkpoint is None:
+            return None
+        run = {
+            name: repr(value)
+            for name, value in self.get_params(deep=False).items()
+            if name not in NOT_OF_THE_RUN
+        }
+        if options.learning_rate == "cosine":
+            run["max_iter"] = repr(options.max_iter)
+        run["data"] = digest(problem.X, targets.Y, targets.weight)
+        store = Checkpoint(options.checkpoint, options.checkpoint_every, run)
+        store.prepare()
+        return store
+
+    def _keep_training(self, problem: Problem, training: Training) -> None:
+        """Fitted attributes of a training by batches, all at once, on the host."""
+        early = problem.options.early_stopping
+        values, arrays = pack(training, problem.backend)
+        self._kept = values, arrays
+        self._keep_params(problem, arrays["best_params" if early else "params"])
+        self.loss_curve_ = training.loss_curve
+        self.loss_ = training.loss_curve[-1] if training.loss_curve else float("nan")
+        self.best_loss_ = None if early else training.best_loss
+        self.validation_scores_ = training.validation_scores if early else None
+        self.best_validation_score_ = training.best_score if early else None
+        self.n_iter_, self.t_ = training.epoch, training.t
+
+    def _keep_params(self, problem: Problem, params: NDArray[Any]) -> None:
+        layers = list(problem.network.layers(params, xp=np))
+        self.coefs_ = [W.copy() for W, _ in layers]
+        self.intercepts_ = [np.array(b) for _, b in layers]
+        self.n_layers_, self.n_outputs_ = len(layers) + 1, problem.network.n_out
+        self.input_scale_ = problem.options.input_scale
+
+    def _params(self) -> NDArray[Any]:
+        parts = zip(self.coefs_, self.intercepts_, strict=True)
+        return np.concatenate([part.reshape(-1) for pair in parts for part in pair])
+
+    def _check_same_shape(self, network: Network) -> None:
+        shapes = [W.shape for W in self.coefs_]
+        if shapes != network.shapes:
+            raise ValueError(
+                f"hidden_layer_sizes and X ask for layers {network.shapes}, but the fitted ones "
+                f"are {shapes}: set warm_start=False to start again."
+            )
+
+    def _raw_prediction(self, X: Any) -> Array:
+        """(n_samples, n_outputs), in the namespace and on the device of X, block by block."""
+        X = check_X(self, X, fitting=False)
+        xp = with_out(namespace(X))
+        is_compact = str(X.dtype).rpartition(".")[2] in COMPACT and not is_sparse(X)
+        dtype = getattr(xp, str(self.coefs_[0].dtype)) if is_compact else X.dtype
+        widths = tuple(W.shape[1] for W in self.coefs_)
+        network = Network(self.n_features_in_, widths[-1], widths[:-1], self.activation)
+        scaled = self._params() * network.input_scale(self.input_scale_)
+        params = xp.astype(like(scaled, X), dtype)
+        blocks = row_blocks(X.shape[0], 8 * network.row_elements, BLOCK_BYTES)
+        parts = [
+            network.forward(params, take_rows(X, rows, dtype, xp=xp), xp=xp)[0] for rows in blocks
+        ]
+        return parts[0] if len(parts) == 1 else xp.concat(parts)
+
+    def _judge(self, ending: _Ending) -> None:
+        """Say how it ended: aloud where it was not by itself."""
+        self.status_ = ending.status
+        if self.verbose:
+            print(ending.sentence)
+        if ending.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt(ending.sentence)
+        if ending.status in UNFINISHED:
+            warnings.warn(ending.sentence, ConvergenceWarning, stacklevel=4)
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """How a training ended, in words."""
+
+    status: Status
+    sentence: str
+    pass_name: str
+    n_passes: int
+
+
+def _epochs_ending(status: Status, training: Training, resumed: int) -> _Ending:
+    loss = f", loss {training.loss_curve[-1]:.6g}" if training.loss_curve else ""
+    scores = training.validation_scores
+    score = f", best validation score {training.best_score:.4f}" if scores else ""
+    again = f" (from epoch {resumed} of the checkpoint on)" if resumed else ""
+    sentence = f"{status.name} after {training.epoch} epochs{again}{loss}{score}: {status.value}"
+    return _Ending(status, sentence, "epoch", training.epoch - resumed)
+
+
+def _full_batch_ending(solution: Solution, tol: float) -> _Ending:
+    sentence = (
+        f"{solution.status.name} after {solution.n_iter} iterations, objective "
+        f"{solution.value:.8g}, max|gradient| {solution.error:.3g}, tol {tol:.3g}: "
+        f"{solution.status.value}"
+    )
+    return _Ending(solution.status, sentence, "value and gradient", solution.n_evals)
+
+
+def _check_incremental(options: NetworkOptions) -> None:
+    if options.early_stopping:
+        raise ValueError("partial_fit does not support early_stopping=True")
+    if options.learning_rate == "cosine":
+        raise ValueError("learning_rate='cosine' needs the number of epochs: use fit.")
+    if options.checkpoint is not None:
+        raise ValueError("checkpoint is for fit: between calls of partial_fit, pickle the model.")
+
+
+def _say(progress: EpochProgress) -> None:
+    score = progress.validation_score
+    more = "" if score is None else f", validation score {score:f}"
+    print(f"Epoch {progress.n_iter}, loss {progress.value:.8f}{more}")
+
+
+def _what(estimator: Any, X: Array, network: Network) -> str:
+    """The first line of the account."""
+    n, d = X.shape
+    dtype = str(X.dtype).rpartition(".")[2]
+    layers = "-".join(str(width) for width in (d, *network.hidden, network.n_out))
+    kind = "sparse " if is_sparse(X) else ""
+    name = type(estimator).__name__
+    return f"{name}, {n} x {d} {kind}{dtype}, layers {layers} ({network.activation})."
+
+
+def _reasons(problem: Problem) -> list[str]:
+    """One sentence for each choice, and for what was asked and has no effect."""
+    options = problem.options
+    if options.solver in FULL_BATCH:
+        reasons = [f"Solver {options.solver}: all rows at once."]
+        if options.early_stopping:
+            reasons.append("early_stopping has no effect: it is for training by batches.")
+        return reasons
+    size = min(options.batch_size or 200, len(problem.targets.Y))
+    reasons = [f"Solver {options.solver}: batches of {size} rows."]
+    if options.solver != "sgd" and options.learning_rate in ("invscaling", "adaptive"):
+        reasons.append(
+            f"learning_rate={options.learning_rate!r} has no effect: it is for solver='sgd'."
+        )
+    if not problem.is_resident:
+        reasons.append("X stays in host memory, the device has no room: batches are copied ahead.")
+    if options.precision != "float32":
+        where = "on tensor cores" if "cupy" in problem.backend.name else "emulated, no faster"
+        reasons.append(f"Products with {options.precision} factors: {where}.")
+    return reasons

@@ -1,0 +1,199 @@
+"""The parts of a network's fit: the data on its device, the rows, the solver, the first state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.backends import Backend
+from accel.backends.base import row_blocks
+from accel.backends.interchange import is_device_array, is_sparse, rows_at
+from accel.estimators.network_options import RULES, NetworkOptions
+from accel.estimators.network_targets import NetworkTargets
+from accel.minibatch import Batches, BatchObjective
+from accel.network import Network
+from accel.solvers.epochs import StochasticSolver, Training
+
+Array = Any
+BLOCK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A fit on its device."""
+
+    X: Array
+    targets: NetworkTargets
+    options: NetworkOptions
+    network: Network
+    backend: Backend
+    dtype: Any
+    is_resident: bool
+
+
+def problem_of(
+    X: Array,
+    targets: NetworkTargets,
+    options: NetworkOptions,
+    network: Network,
+    backend: Backend,
+) -> Problem:
+    """The data on the device, or X in host memory where the device has no room for it."""
+    is_double = str(X.dtype).endswith("float64")
+    if options.precision != "float32" and (is_double or is_sparse(X)):
+        kind = "sparse" if is_sparse(X) else "float64"
+        raise ValueError(f"precision={options.precision!r} is for dense float32 X, not {kind}.")
+    dtype = backend.xp.float64 if is_double else backend.xp.float32
+    by_batches = options.solver in RULES and not is_device_array(X) and not is_sparse(X)
+    is_resident = not by_batches or backend.has_room(X.nbytes)
+    there = backend.asarray(X) if is_resident else X
+    return Problem(there, targets, options, network, backend, dtype, is_resident)
+
+
+def split_rows(
+    problem: Problem, random_state: np.random.RandomState
+) -> tuple[NDArray[np.intp] | None, NDArray[np.intp]]:
+    """Rows to train on (None for all) and rows held out; rows of weight zero are in neither."""
+    targets, options = problem.targets, problem.options
+    rows = np.arange(len(targets.Y))
+    if targets.weight is not None:
+        rows = np.flatnonzero(targets.weight > 0)
+    if not options.early_stopping:
+        return (None if len(rows) == len(targets.Y) else rows), rows[:0]
+
+    from sklearn.model_selection import train_test_split
+
+    strata = None if targets.strata is None else targets.strata[rows]
+    train, held_out = train_test_split(
+        rows,
+        random_state=random_state,
+        test_size=options.validation_fraction,
+        stratify=strata,
+    )
+    if len(held_out) < 2:
+        raise ValueError(
+            "The validation set is too small. Increase 'validation_fraction' or the size of your "
+            "dataset."
+        )
+    return train, held_out
+
+
+def stochastic_solver(
+    problem: Problem,
+    training: Training,
+    rows: NDArray[np.intp] | None,
+    held_out: NDArray[np.intp],
+) -> StochasticSolver:
+    """The solver by batches with its objective and its feed."""
+    options, backend, targets = problem.options, problem.backend, problem.targets
+    size = options.rows_in_batch(len(training.places))
+    decays = options.solver == "adamw"  # then alpha is not in the loss
+    decay = backend.asarray(problem.network.penalty(options.alpha), dtype=problem.dtype)
+    weight = targets.weight
+    return StochasticSolver(
+        objective=BatchObjective(
+            loss=targets.loss,
+            network=problem.network,
+            alpha=0.0 if decays else options.alpha,
+            size=size,
+            like=training.params,
+            backend=backend,
+            precision=options.precision,
+            dropout=options.dropout,
+            seed=training.seed,
+        ),
+        batches=Batches(
+            problem.X,
+            backend.asarray(targets.Y),
+            None if weight is None else backend.asarray(weight, dtype=problem.dtype),
+            size=size,
+            dtype=problem.dtype,
+            backend=backend,
+            is_resident=problem.is_resident,
+            input_scale=options.input_scale,
+        ),
+        rows=rows,
+        rule=RULES[options.solver](options, decay),
+        schedule=options.schedule,
+        initial_rate=options.learning_rate_init,
+        shuffle=options.shuffle,
+        score=partial(score_of, problem, held_out) if len(held_out) else None,
+    )
+
+
+def score_of(problem: Problem, rows: NDArray[np.intp], params: Array) -> float:
+    """Score of the parameters on some rows."""
+    backend, targets, network = problem.backend, problem.targets, problem.network
+    xp, parts = backend.xp, []
+    scaled = params * backend.asarray(
+        network.input_scale(problem.options.input_scale), dtype=problem.dtype
+    )
+    for block in row_blocks(len(rows), 8 * network.row_elements, BLOCK_BYTES):
+        if problem.is_resident:
+            X = rows_at(problem.X, backend.asarray(rows[block]), xp=xp)
+        else:
+            X = backend.asarray(problem.X[rows[block]])
+        X = X.astype(problem.dtype) if is_sparse(X) else xp.astype(X, problem.dtype, copy=False)
+        parts.append(backend.to_numpy(network.forward(scaled, X, xp=xp)[0]))
+    weight = None if targets.weight is None else targets.weight[rows]
+    return targets.score(np.concatenate(parts), rows, weight)
+
+
+def first_state(
+    problem: Problem, start: NDArray[Any], n_rows: int, random_state: np.random.RandomState
+) -> Training:
+    """The state before the first epoch.
+
+    Parameters
+    ----------
+    problem : Problem
+        The fit.
+    start : ndarray (n_params,)
+        First parameters, on the host.
+    n_rows : int
+        Rows to train on.
+    random_state : numpy.random.RandomState
+        Source of the orders.
+
+    Returns
+    -------
+    Training
+        On the device.
+    """
+    backend, options = problem.backend, problem.options
+    n_arrays = RULES[options.solver](options, None).n_arrays
+    return Training(
+        params=backend.asarray(start.copy()),
+        memory=[backend.asarray(np.zeros_like(start)) for _ in range(n_arrays)],
+        best_params=backend.asarray(start.copy()),
+        places=np.arange(n_rows),
+        random_state=random_state,
+        learning_rate=options.learning_rate_init,
+        seed=int(random_state.randint(1 << 31)) if options.dropout else 0,
+    )
+
+
+def with_curves(training: Training, last: Training) -> Training:
+    """A first state with the curves of the last fit: what a warm start keeps."""
+    return replace(
+        training,
+        t=last.t,
+        loss_curve=last.loss_curve,
+        validation_scores=last.validation_scores,
+        best_loss=last.best_loss,
+        best_score=last.best_score,
+        idle=last.idle,
+    )
+
+
+def with_memory(training: Training, last: Training, *, xp: Any) -> Training:
+    """A first state with what the update rule remembers of the last call of partial_fit."""
+    if len(last.memory) != len(training.memory):  # another solver since
+        return training
+    for array, old in zip(training.memory, last.memory, strict=True):
+        xp.copyto(array, old)
+    return replace(training, step=last.step, learning_rate=last.learning_rate, seed=last.seed)
