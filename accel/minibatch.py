@@ -233,6 +233,7 @@ class BatchObjective:
         self._workspace = Workspace(network, size, like, xp=xp, product=backend.product(precision))
         self._gradient, self._shrink = xp.empty_like(like), xp.empty_like(like)
         self._penalty = backend.asarray(network.penalty(alpha), dtype=like.dtype)
+        self._penalties: dict[int, Array] = {}
         self._residual = xp.empty((size, network.n_out), dtype=like.dtype, device=like.device)
         self._masks: Callable[[int, int], list[Array]] = lambda step, n_rows: []  # noqa: ARG005
         if dropout:
@@ -265,7 +266,7 @@ class BatchObjective:
         loss, slope = self.loss.loss_gradient(batch.Y, raw_prediction, xp=xp)
         residual, shrink = self._residual[:n, :], self._shrink
         if batch.weights is None:
-            total: Any = n
+            penalty = self._penalty_of(n)
             value = xp.sum(loss, dtype=xp.float64) / n
             xp.divide(slope, n, out=residual)
         else:
@@ -273,10 +274,16 @@ class BatchObjective:
             share = batch.weights / total
             value = xp.sum(loss * share, dtype=xp.float64)
             xp.multiply(slope, share[:, None], out=residual)
+            penalty = self._penalty / total
         gradient = backprop(residual, out=self._gradient)
         if self.alpha:
-            xp.multiply(self._penalty, params, out=shrink)
-            shrink /= total
+            xp.multiply(penalty, params, out=shrink)
             gradient += shrink
             value = value + 0.5 * (shrink @ params)
         return value, gradient
+
+    def _penalty_of(self, n_rows: int) -> Array:
+        """The penalty of a batch of rows of weight one; there are two lengths of a batch."""
+        if n_rows not in self._penalties:
+            self._penalties[n_rows] = self._penalty / n_rows
+        return self._penalties[n_rows]

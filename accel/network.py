@@ -58,7 +58,7 @@ def _relu(z: Array, out: Array, *, xp: Any) -> None:
 
 def _relu_chain(z: Array, a: Array, gradient: Array, *, xp: Any) -> None:
     """A' = 1 where a > 0; 0 at 0, as scikit-learn takes it."""
-    xp.sign(a, out=z)
+    xp.greater(a, 0.0, out=z)
     gradient *= z
 
 
@@ -177,6 +177,7 @@ class Workspace:
         self.product = product or self._plain_product
         self._widths = (*network.hidden, network.n_out)
         self._arrays: dict[tuple[str, int], Array] = {}
+        self._ones: Array | None = None
 
     def array(self, name: str, layer: int, n_rows: int) -> Array:
         """The (n_rows, width) array of this name and layer; it still holds the last pass."""
@@ -186,6 +187,13 @@ class Workspace:
             whole = self.xp.empty(shape, dtype=self._like.dtype, device=self._like.device)
             self._arrays[name, layer] = whole
         return whole if n_rows == self._n_rows else whole[:n_rows, :]
+
+    def ones(self, n_rows: int) -> Array:
+        """A (1, n_rows) array of ones: sums of columns are a product, twice as fast."""
+        if self._ones is None:
+            like = self._like
+            self._ones = self.xp.ones((1, self._n_rows), dtype=like.dtype, device=like.device)
+        return self._ones[:, :n_rows]
 
     def _plain_product(self, a: Array, b: Array, out: Array) -> None:
         if is_sparse(a):
@@ -342,7 +350,7 @@ class Network:
             for depth, ((W, _), (g_W, g_b)) in reversed(list(enumerate(layers))):
                 at.product(inputs[depth].T, gradient, g_W)
                 if g_b is not None:
-                    xp.sum(gradient, axis=0, out=g_b)
+                    xp.matmul(at.ones(n), gradient, out=xp.reshape(g_b, (1, -1)))
                 if depth:  # nothing below the first layer wants a gradient
                     below = at.array("gradient", depth - 1, n)
                     at.product(gradient, W.T, below)

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from accel.backends import cupy_backend
-from accel.backends.kernels import cuda
+from accel.backends.kernels import adam_cuda, cuda
 from accel.losses import LOSSES
+from accel.solvers.rules import Adam
 from tests.storage import DTYPES, SHAPES, arrays, assert_is_answer
 
 HERE = Path(__file__).parent
@@ -39,10 +40,10 @@ def nvrtc():
     return ctypes.CDLL(str(found[0])) if found else None
 
 
-def compile_cubin(*options):
+def compile_cubin(*options, path=cuda.SOURCE):
     """Return code and log of a compilation to machine code, registers included."""
     library, program, size = nvrtc(), ctypes.c_void_p(), ctypes.c_size_t()
-    source = cuda.SOURCE.read_text().encode()
+    source = path.read_text().encode()
     library.nvrtcCreateProgram(ctypes.byref(program), source, b"linear_pass.cu", 0, None, None)
     texts = [option.encode() for option in options]
     code = library.nvrtcCompileProgram(program, len(texts), (ctypes.c_char_p * len(texts))(*texts))
@@ -65,6 +66,68 @@ def test_compiles_everywhere_without_spilling_registers(architecture):
         spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
         assert len(spills) == 2, log
         assert set(spills) == {("0", "0")}, log
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", adam_cuda.REALS)
+def test_adam_compiles_everywhere_without_spilling_registers(architecture, dtype):
+    if nvrtc() is None:
+        pytest.skip("no NVRTC: it comes with the extra test on Linux")
+    flags = (f"-arch=sm_{architecture}", "--ptxas-options=-v", *adam_cuda.options(dtype))
+    code, log = compile_cubin(*flags, path=adam_cuda.SOURCE)
+    assert code == 0, log
+    assert re.findall(r"(\d+) bytes spill", log) in ([], ["0", "0"]), log
+
+
+ADAM_MAIN = """
+extern "C" void shim_adam(
+    int grid, REAL* params, const REAL* gradient, REAL* m, REAL* v, double beta_1, double beta_2,
+    double epsilon, double rate, long long n) {
+    shim_launch(grid, 0, [=] { adam(params, gradient, m, v, beta_1, beta_2, epsilon, rate, n); });
+}
+"""
+
+
+class AdamCupy:
+    """NumPy in the role of CuPy, with RawModule running adam.cu on the host."""
+
+    float64, int64 = np.float64, np.int64
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def RawModule(self, code, options):
+        source, target = self.folder / "adam.cpp", self.folder / "adam.so"
+        source.write_text(f'#include "cuda_shim.h"\nusing std::sqrt;\n{code}{ADAM_MAIN}')
+        flags = ["-std=c++20", "-O1", "-pthread", f"-I{HERE}", "-shared", "-fPIC", *options]
+        subprocess.run(["g++", *flags, str(source), "-o", str(target)], check=True)
+        library = ctypes.CDLL(str(target))
+
+        def launch(grid, block, arguments):
+            assert block == (adam_cuda.THREADS,)
+            kinds = [ctypes.c_void_p] * 4 + [ctypes.c_double] * 4 + [ctypes.c_longlong]
+            values = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments]
+            library.shim_adam(grid[0], *(kind(v) for kind, v in zip(kinds, values, strict=True)))
+
+        return SimpleNamespace(get_function=lambda name: launch)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", adam_cuda.REALS)
+def test_adam_on_the_host_is_the_rule(dtype, tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(adam_cuda, "MOST_BLOCKS", 3)
+    plain = Adam(0.8, 0.95, 1e-5)
+    fused = Adam(0.8, 0.95, 1e-5, fused=adam_cuda.AdamUpdate(AdamCupy(tmp_path), dtype))
+    one, two = ([a.astype(dtype) for a in np.zeros((4, 1000))] for _ in range(2))
+    for step in (1, 2, 3):
+        gradient = rng.normal(size=1000).astype(dtype)
+        for rule, (params, *memory) in ((plain, one), (fused, two)):
+            rule.update(
+                params, gradient.copy(), memory, learning_rate=0.01 * step, step=step, xp=np
+            )
+    eps = np.finfo(dtype).eps
+    for a, b in zip(one[:3], two[:3], strict=True):
+        np.testing.assert_allclose(a, b, rtol=16 * eps, atol=eps * 0.01)
 
 
 def host_source(plant):

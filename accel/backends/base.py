@@ -157,6 +157,9 @@ class Backend(Protocol):
     def product(self, precision: str) -> Product | None:
         """(a, b, out): out = a b with factors rounded; None where the namespace's own does."""
 
+    def adam(self, params: Array, n_steps: int) -> Callable[..., Any] | None:
+        """A fused update (params, gradient, m, v, beta_1, beta_2, epsilon, rate), if one pays."""
+
     def gather(self, X: Array, rows: Array, out: Array) -> None:
         """Rows of X by their places, all within it, written to out; nothing leaves the device."""
 

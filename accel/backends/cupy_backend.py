@@ -15,6 +15,7 @@ import array_api_compat as compat
 from accel.backends.base import BackendReport, BackendUnavailable, first_line, row_blocks
 from accel.backends.interchange import is_sparse, to_host
 from accel.backends.kernels import cuda
+from accel.backends.kernels.adam_cuda import AdamUpdate
 from accel.backends.kernels.tensor_cores import TensorCoreProduct
 from accel.backends.precision import Product
 
@@ -99,6 +100,11 @@ class CupyBackend:
     def product(self, precision: str) -> Product | None:
         """The tensor cores'."""
         return None if precision == "float32" else TensorCoreProduct(self.cupy, precision)
+
+    def adam(self, params: Any, n_steps: int) -> Callable[..., Any] | None:  # noqa: ARG002
+        """The fused CUDA kernel where `KERNELS_VARIABLE` asks for it."""
+        asked_for = os.environ.get(KERNELS_VARIABLE) == "1"
+        return AdamUpdate(self.cupy, str(params.dtype)) if asked_for else None
 
     def gather(self, X: Any, rows: Any, out: Any) -> None:
         """cupy.take; it wraps places that are out of bounds, so there must be none."""

@@ -92,11 +92,15 @@ class NetworkOptions:
         return min(self.batch_size or BATCH, n_rows)
 
 
-# solver -> update rule; the decay is that of every parameter, for AdamW
-RULES: dict[str, Callable[[NetworkOptions, Array], Rule]] = {
-    "sgd": lambda options, decay: SGD(options.momentum, options.nesterovs_momentum),  # noqa: ARG005
-    "adam": lambda options, decay: Adam(options.beta_1, options.beta_2, options.epsilon),  # noqa: ARG005
-    "adamw": lambda options, decay: Adam(options.beta_1, options.beta_2, options.epsilon, decay),
+def _adam(options: NetworkOptions, decay: Array | None, fused: Any) -> Rule:
+    return Adam(options.beta_1, options.beta_2, options.epsilon, decay, fused)
+
+
+# solver -> update rule, from the decay of every parameter (for AdamW) and a fused Adam if one pays
+RULES: dict[str, Callable[[NetworkOptions, Array, Any], Rule]] = {
+    "sgd": lambda options, *_: SGD(options.momentum, options.nesterovs_momentum),
+    "adam": lambda options, _, fused: _adam(options, None, fused),
+    "adamw": _adam,
 }
 FULL_BATCH: dict[str, Callable[[NetworkOptions], Solver]] = {
     "lbfgs": lambda options: LBFGS(),  # noqa: ARG005

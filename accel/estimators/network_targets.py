@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import check_array
+from sklearn.utils.validation import check_array, column_or_1d
 
 from accel.backends.interchange import to_host
 from accel.estimators.checks import check_targets, check_weight
@@ -140,7 +140,8 @@ def number_targets(y: Any, n_rows: int, sample_weight: Any, *, loss: TargetLoss)
     y = check_array(to_host(y), ensure_2d=False, dtype=np.float64, input_name="y")
     if y.ndim > 2:
         raise ValueError(f"y has shape {y.shape}: pass (n_samples,) or (n_samples, n_outputs).")
-    y = y[:, None] if y.ndim == 1 else y
+    if y.ndim == 1 or y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)[:, None]
     _check_length(y, n_rows)
     return NetworkTargets(
         loss=loss,

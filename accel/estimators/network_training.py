@@ -94,6 +94,7 @@ def stochastic_solver(
     decays = options.solver == "adamw"  # then alpha is not in the loss
     decay = backend.asarray(problem.network.penalty(options.alpha), dtype=problem.dtype)
     weight = targets.weight
+    n_steps = options.max_iter * -(-len(training.places) // size)
     return StochasticSolver(
         objective=BatchObjective(
             loss=targets.loss,
@@ -117,7 +118,7 @@ def stochastic_solver(
             input_scale=options.input_scale,
         ),
         rows=rows,
-        rule=RULES[options.solver](options, decay),
+        rule=RULES[options.solver](options, decay, backend.adam(training.params, n_steps)),
         schedule=options.schedule,
         initial_rate=options.learning_rate_init,
         shuffle=options.shuffle,
@@ -165,7 +166,7 @@ def first_state(
         On the device.
     """
     backend, options = problem.backend, problem.options
-    n_arrays = RULES[options.solver](options, None).n_arrays
+    n_arrays = RULES[options.solver](options, None, None).n_arrays
     return Training(
         params=backend.asarray(start.copy()),
         memory=[backend.asarray(np.zeros_like(start)) for _ in range(n_arrays)],

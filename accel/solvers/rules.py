@@ -6,6 +6,7 @@ number of layers; arrays that it needs are made once, in `memory`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, pi, sqrt
 from typing import Any, Protocol
@@ -97,6 +98,8 @@ class Adam:
         :math:`\epsilon`.
     decay : array (n_params,) or None
         :math:`\lambda` of each parameter, zero at the biases; None for none.
+    fused : callable or None
+        A backend's kernel for the update of both moments and the parameters, if it pays.
 
     Notes
     -----
@@ -108,6 +111,7 @@ class Adam:
     beta_2: float
     epsilon: float
     decay: Array | None = None
+    fused: Callable[..., Any] | None = None
     n_arrays = 3  # the third is scratch
 
     def update(
@@ -126,6 +130,10 @@ class Adam:
             xp.multiply(self.decay, params, out=scratch)
             scratch *= learning_rate
             params -= scratch
+        rate = learning_rate * sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
+        if self.fused is not None:
+            self.fused(params, gradient, m, v, self.beta_1, self.beta_2, self.epsilon, rate)
+            return
         m *= self.beta_1
         xp.multiply(gradient, 1 - self.beta_1, out=scratch)
         m += scratch
@@ -136,7 +144,7 @@ class Adam:
         xp.sqrt(v, out=scratch)
         scratch += self.epsilon
         xp.divide(m, scratch, out=scratch)
-        scratch *= learning_rate * sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
+        scratch *= rate
         params -= scratch
 
 
