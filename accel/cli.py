@@ -21,19 +21,25 @@ import accel
 from accel import datasets, tutorial
 from accel.disk import prepare_folder, write_atomically
 from accel.estimators.account import Stages
+from accel.estimators.network_options import FULL_BATCH, RULES
 from accel.estimators.options import NEAREST
 from accel.files import load_model
+from accel.network import ACTIVATIONS
 from accel.progress import ProgressLine
-from accel.train import MODELS, Trained, train
+from accel.solvers.rules import SCHEDULES
+from accel.train import MODELS, Trained, build, train
 
 app = typer.Typer(
-    help="Linear models with the same numbers on a CPU and on an NVIDIA GPU.",
+    help="Linear models and small networks, the same on a CPU and on an NVIDIA GPU.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 BackendName = Annotated[str, typer.Option(help="auto, numpy, cupy or cupy:N.")]
+SOLVER_HELP = f"{', '.join(NEAREST)} [auto]; mlp: {', '.join([*RULES, *FULL_BATCH])} [adam]."
+ACTIVATION_HELP = f"mlp: {', '.join(ACTIVATIONS)} [relu]."
+SCHEDULE_HELP = f"mlp: {', '.join(SCHEDULES)} [constant]."
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -74,7 +80,7 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
     ] = False,
 ) -> None:
-    """Linear models with the same numbers on a CPU and on an NVIDIA GPU."""
+    """Linear models and small networks, the same on a CPU and on an NVIDIA GPU."""
 
 
 @app.command("backends")
@@ -115,6 +121,9 @@ def tutorial_command(
     digits: Annotated[tuple[int, int], typer.Option(help="The two to tell apart.")] = (0, 1),
     learning_rate: Annotated[float, typer.Option(help="Step of gradient descent.")] = 0.01,
     iterations: Annotated[int, typer.Option(min=1, help="Number of updates.")] = 150,
+    hidden: Annotated[
+        int, typer.Option(min=0, help="Units of a hidden layer: the second half.")
+    ] = 0,
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
     backend: BackendName = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("accel-tutorial"),
@@ -131,10 +140,12 @@ def tutorial_command(
         learning_rate=learning_rate,
         iterations=iterations,
         backend=backend,
+        hidden=hidden,
         say=typer.echo,
     )
     typer.echo(f"Ran on {lesson.model.backend_}")
-    typer.echo(f"Written to {out}: samples.png, cost.png, weights.png, summary.md")
+    more = ", layers.png, hidden.png" if hidden else ""
+    typer.echo(f"Written to {out}: samples.png, cost.png, weights.png{more}, summary.md")
 
 
 @app.command("train")
@@ -143,32 +154,50 @@ def train_command(
     data: Annotated[Path | None, typer.Option(help="Folder, .npy, .npz or .csv file.")] = None,
     target: Annotated[str | None, typer.Option(help="Column, array or file of labels.")] = None,
     model: Annotated[str, typer.Option(help=", ".join(MODELS))] = "logistic",
-    solver: Annotated[str, typer.Option(help=", ".join(NEAREST))] = "auto",
+    solver: Annotated[str | None, typer.Option(help=SOLVER_HELP)] = None,
     backend: BackendName = "auto",
-    c: Annotated[float, typer.Option("--C", help="Inverse strength of the penalty.")] = 1.0,
-    l1_ratio: Annotated[float, typer.Option(help="Share of the l1 norm in it.")] = 0.0,
-    max_iter: Annotated[int, typer.Option(min=1, help="Largest number of updates.")] = 1000,
-    tol: Annotated[float, typer.Option(help="Stop at this max|gradient|.")] = 1e-4,
-    learning_rate: Annotated[float, typer.Option(help="Step of solver gd.")] = 0.01,
+    c: Annotated[float | None, typer.Option("--C", help="Inverse strength [1].")] = None,
+    l1_ratio: Annotated[float | None, typer.Option(help="Share of the l1 norm [0].")] = None,
+    hidden: Annotated[str | None, typer.Option(help="mlp: widths, as 256,128 [100].")] = None,
+    activation: Annotated[str | None, typer.Option(help=ACTIVATION_HELP)] = None,
+    alpha: Annotated[float | None, typer.Option(help="mlp: penalty [0.0001].")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="mlp: rows of a batch [200].")] = None,
+    schedule: Annotated[str | None, typer.Option(help=SCHEDULE_HELP)] = None,
+    dropout: Annotated[float | None, typer.Option(help="mlp: share dropped [0].")] = None,
+    initialization: Annotated[str | None, typer.Option(help="mlp: glorot, he.")] = None,
+    precision: Annotated[str | None, typer.Option(help="mlp: float32, tf32, bfloat16.")] = None,
+    early_stopping: Annotated[
+        bool | None, typer.Option("--early-stopping", help="mlp: hold rows out, keep the best.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="mlp: folder; the same command goes on from it.")
+    ] = None,
+    every: Annotated[int | None, typer.Option(help="mlp: epochs between states [1].")] = None,
+    max_iter: Annotated[
+        int | None, typer.Option(min=1, help="Updates [1000], or epochs of mlp [200].")
+    ] = None,
+    tol: Annotated[
+        float | None, typer.Option(help="Largest gradient, or least gain of mlp [1e-4].")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of solver gd [0.01], of mlp [0.001].")
+    ] = None,
     test_size: Annotated[float, typer.Option(help="Share of rows held out.")] = 0.2,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split and of mlp.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path("accel-out"),
     explain: Annotated[bool, typer.Option("--explain", help="Print what was done, why.")] = False,
 ) -> None:
     """Train on real data; by default on scikit-learn's digits, all ten classes."""
-    if model not in MODELS:
-        raise ValueError(f"model={model!r} must be one of {', '.join(MODELS)}.")
+    given = {
+        "solver": solver, "backend": backend, "C": c, "l1_ratio": l1_ratio, "max_iter": max_iter,
+        "tol": tol, "learning_rate": learning_rate, "hidden": _widths(hidden), "alpha": alpha,
+        "activation": activation, "batch_size": batch_size, "schedule": schedule,
+        "dropout": dropout, "initialization": initialization, "precision": precision,
+        "early_stopping": early_stopping, "checkpoint": checkpoint, "every": every,
+    }  # fmt: skip
     stages = Stages()
     console = Console()
-    estimator = MODELS[model](
-        C=c,
-        l1_ratio=l1_ratio,
-        solver=solver,
-        backend=backend,
-        max_iter=max_iter,
-        tol=tol,
-        learning_rate=learning_rate,
-    )
+    estimator = build(model, given, seed)
     with stages("load"):
         loaded = datasets.load(data, target) if data else datasets.load_digits()
     console.print(f"{escape(loaded.name)}: X {loaded.X.shape} {loaded.X.dtype}", highlight=False)
@@ -181,6 +210,19 @@ def train_command(
         console.print(trained.model.explain(), highlight=False, markup=False, soft_wrap=True)
     for warning in caught:
         typer.echo(f"accel: warning: {_sentence(warning.message)}", err=True)  # type: ignore[arg-type]
+    if trained.model.status_ is accel.Status.INTERRUPTED:
+        typer.echo(f"accel: interrupted, the model so far is in {out}", err=True)
+        raise typer.Exit(INTERRUPTED)
+
+
+def _widths(hidden: str | None) -> tuple[int, ...] | None:
+    """Widths of hidden layers, from "256,128"; "" is no hidden layer."""
+    if hidden is None:
+        return None
+    parts = [part.strip() for part in hidden.split(",") if part.strip()]
+    if not all(part.isdecimal() for part in parts):
+        raise ValueError(f"hidden={hidden!r} must be widths with commas between, as 256,128.")
+    return tuple(int(part) for part in parts)
 
 
 def _print_trained(console: Console, trained: Trained, stages: Stages) -> None:
@@ -195,10 +237,7 @@ def _print_trained(console: Console, trained: Trained, stages: Stages) -> None:
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
     say(f"train accuracy {trained.train_accuracy:.2%} of {trained.n_train} rows")
     say(f"test accuracy  {trained.test_accuracy:.2%} of {trained.n_test} rows")
-    say(
-        f"{model.status_.name}: objective {model.objective_:.8g}, max|gradient| "
-        f"{model.gradient_norm_:.2e} after {model.n_iter_[0]} iterations"
-    )
+    say(model.account_.ending)
     say(f"ran on {model.backend_}")
     say(", ".join(f"{name} {seconds:.3f} s" for name, seconds in stages.seconds.items()))
     say("written: " + ", ".join(str(path) for path in trained.files.values()))

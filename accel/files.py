@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -14,27 +15,26 @@ import numpy as np
 from accel.backends import BackendReport
 from accel.backends.base import first_line
 from accel.disk import FileFormatError, read_arrays, write_atomically
-from accel.estimators import LogisticRegression
+from accel.estimators import LogisticRegression, MLPClassifier, MLPRegressor
 from accel.estimators.account import Account
 from accel.solvers import Status
 
+Arrays = dict[str, Any]
 FORMAT = "accel-model"
 VERSION = 2
-NOT_STORED = ("callback",)  # code is never written to a file
+NOT_STORED = ("callback", "checkpoint")  # code is never written to a file; the run is over
 
 
 class ModelFileError(FileFormatError):
     """A file that is no accel model, or a damaged one."""
 
 
-def save_model(
-    model: LogisticRegression, path: Path, feature_names: Sequence[str] | None = None
-) -> None:
+def save_model(model: Any, path: Path, feature_names: Sequence[str] | None = None) -> None:
     """Write a fitted model as .npz: its arrays and a JSON header, atomically.
 
     Parameters
     ----------
-    model : LogisticRegression
+    model : LogisticRegression, MLPClassifier or MLPRegressor
         Fitted.
     path : Path
         The file.
@@ -48,18 +48,13 @@ def save_model(
     OSError
         If it cannot be written.
     """
-    classes = model.classes_
-    if classes.dtype == object:
-        if not all(isinstance(label, str) for label in classes):
-            raise ModelFileError(
-                "the labels are Python objects: save strings, numbers or booleans."
-            )
-        classes = classes.astype(str)
     names = feature_names or getattr(model, "feature_names_in_", None)
+    kind = type(model).__name__
+    results, arrays = TAKEN_APART[kind](model)
     header = {
         "format": FORMAT,
         "version": VERSION,
-        "estimator": type(model).__name__,
+        "estimator": kind,
         "parameters": {
             name: _jsonable(value)
             for name, value in model.get_params(deep=False).items()
@@ -67,25 +62,16 @@ def save_model(
         },
         "feature_names": None if names is None else [str(name) for name in names],
         "status": model.status_.name,
-        "objective": model.objective_,
-        "gradient_norm": model.gradient_norm_,
-        "n_iter": int(model.n_iter_[0]),
         "input_scale": model.input_scale_,
-        "n_passes": model.n_passes_,
         "account": {**asdict(model.account_), "backend": None},
         "backend": asdict(model.backend_),
+        **results,
     }
-    arrays = {
-        "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
-        "coef": model.coef_,
-        "intercept": model.intercept_,
-        "classes": classes,
-        "loss_curve": model.loss_curve_,
-    }
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
-def load_model(path: Path) -> LogisticRegression:
+def load_model(path: Path) -> Any:
     """Read a model written by `save_model`; nothing in the file is executed.
 
     Parameters
@@ -95,7 +81,7 @@ def load_model(path: Path) -> LogisticRegression:
 
     Returns
     -------
-    LogisticRegression
+    LogisticRegression, MLPClassifier or MLPRegressor
         Fitted, ready to predict.
 
     Raises
@@ -110,7 +96,7 @@ def load_model(path: Path) -> LogisticRegression:
         header = json.loads(bytes(arrays.pop("header")))
         if header["format"] != FORMAT or header["version"] != VERSION:
             raise ValueError(f"format {header['format']!r}, version {header['version']!r}")
-        return _rebuild(header, **arrays)
+        return _rebuild(header, arrays)
     except OSError:
         raise
     except Exception as error:  # a foreign header may be wrong in any way
@@ -120,45 +106,153 @@ def load_model(path: Path) -> LogisticRegression:
         ) from None
 
 
-def _rebuild(
-    header: dict[str, Any], *, coef: Any, intercept: Any, classes: Any, loss_curve: Any
-) -> LogisticRegression:
-    if classes.ndim != 1 or len(classes) < 2 or len(np.unique(classes)) < len(classes):
-        raise ValueError("its classes are not distinct labels")
-    if classes.dtype.kind not in "biufU" or coef.dtype.kind + intercept.dtype.kind != "ff":
-        raise ValueError("its arrays have the wrong types")
-    rows = 1 if len(classes) == 2 else len(classes)
-    if coef.ndim != 2 or coef.shape[0] != rows or intercept.shape != (rows,):
-        raise ValueError("its arrays do not fit together")
-    if not (np.isfinite(coef).all() and np.isfinite(intercept).all()):
-        raise ValueError("its coefficients are not finite")
-    model = LogisticRegression(
-        **{name: _from_json(value) for name, value in header["parameters"].items()}
-    )
-    model.coef_, model.intercept_, model.classes_ = coef, intercept, classes
-    model.loss_curve_ = loss_curve
-    model.n_features_in_ = coef.shape[1]
+def _rebuild(header: dict[str, Any], arrays: Arrays) -> Any:
+    """The estimator of a header and its arrays, which may both be wrong in any way."""
+    model, fill = PUT_TOGETHER[header["estimator"]]
+    model = model(**{name: _from_json(value) for name, value in header["parameters"].items()})
+    fill(model, header, arrays)
     if header["feature_names"] is not None:
-        if len(header["feature_names"]) != coef.shape[1]:
+        if len(header["feature_names"]) != model.n_features_in_:
             raise ValueError("its feature names do not fit its coefficients")
         model.feature_names_in_ = np.array(header["feature_names"], dtype=object)
-    model.n_iter_ = np.array([header["n_iter"]], dtype=np.int32)
-    model.objective_ = header["objective"]
     model.input_scale_ = float(header["input_scale"])
-    model.gradient_norm_ = header["gradient_norm"]
     model.status_ = Status[header["status"]]
     model.backend_ = BackendReport(**header["backend"])
-    model.n_passes_ = int(header["n_passes"])
     account = header["account"]
     account["backend"], account["reasons"] = model.backend_, tuple(account["reasons"])
     model.account_ = Account(**account)
     return model
 
 
+def _linear_parts(model: Any) -> tuple[dict[str, Any], Arrays]:
+    results = {
+        "objective": model.objective_,
+        "gradient_norm": model.gradient_norm_,
+        "n_iter": int(model.n_iter_[0]),
+        "n_passes": model.n_passes_,
+    }
+    arrays = {
+        "coef": model.coef_,
+        "intercept": model.intercept_,
+        "classes": _plain_labels(model.classes_),
+        "loss_curve": model.loss_curve_,
+    }
+    return results, arrays
+
+
+def _fill_linear(model: Any, header: dict[str, Any], arrays: Arrays) -> None:
+    _check_names(arrays, "coef", "intercept", "classes", "loss_curve")
+    coef, intercept, classes = (arrays[name] for name in ("coef", "intercept", "classes"))
+    _check_labels(classes)
+    rows = 1 if len(classes) == 2 else len(classes)
+    if coef.ndim != 2 or coef.shape[0] != rows or intercept.shape != (rows,):
+        raise ValueError("its arrays do not fit together")
+    _check_coefficients([coef, intercept])
+    model.coef_, model.intercept_, model.classes_ = coef, intercept, classes
+    model.loss_curve_ = arrays["loss_curve"]
+    model.n_features_in_ = coef.shape[1]
+    model.n_iter_ = np.array([header["n_iter"]], dtype=np.int32)
+    model.objective_, model.gradient_norm_ = header["objective"], header["gradient_norm"]
+    model.n_passes_ = int(header["n_passes"])
+
+
+NETWORK_RESULTS = ("n_iter_", "t_", "loss_", "best_loss_", "best_validation_score_",
+                   "out_activation_")  # fmt: skip
+
+
+def _network_parts(model: Any) -> tuple[dict[str, Any], Arrays]:
+    results = {"results": {name: _jsonable(getattr(model, name)) for name in NETWORK_RESULTS}}
+    arrays = {"loss_curve": np.array(model.loss_curve_)}
+    for layer, (W, b) in enumerate(zip(model.coefs_, model.intercepts_, strict=True)):
+        arrays[f"coef_{layer}"], arrays[f"intercept_{layer}"] = W, b
+    if model.validation_scores_ is not None:
+        arrays["validation_scores"] = np.array(model.validation_scores_)
+    return results, arrays
+
+
+def _classifier_parts(model: Any) -> tuple[dict[str, Any], Arrays]:
+    results, arrays = _network_parts(model)
+    return results, {**arrays, "classes": _plain_labels(model.classes_)}
+
+
+def _fill_network(model: Any, header: dict[str, Any], arrays: Arrays) -> None:
+    n_layers = sum(name.startswith("coef_") for name in arrays)
+    layers = [f"{part}_{layer}" for part in ("coef", "intercept") for layer in range(n_layers)]
+    more = [name for name in ("validation_scores", "classes") if name in arrays]
+    _check_names(arrays, *layers, *more, "loss_curve")
+    model.coefs_ = [arrays[f"coef_{layer}"] for layer in range(n_layers)]
+    model.intercepts_ = [arrays[f"intercept_{layer}"] for layer in range(n_layers)]
+    _check_coefficients([*model.coefs_, *model.intercepts_])
+    shapes = [W.shape for W in model.coefs_]
+    chained = all(left[1] == right[0] for left, right in pairwise(shapes))
+    fitting = all(
+        b.shape == W.shape[1:] for W, b in zip(model.coefs_, model.intercepts_, strict=True)
+    )
+    if n_layers == 0 or not chained or not fitting:
+        raise ValueError("its arrays do not fit together")
+    for name in NETWORK_RESULTS:
+        setattr(model, name, _from_json(header["results"][name]))
+    scores = arrays.get("validation_scores")
+    model.loss_curve_ = arrays["loss_curve"].tolist()
+    model.validation_scores_ = None if scores is None else scores.tolist()
+    model.n_features_in_, model.n_outputs_ = shapes[0][0], shapes[-1][1]
+    model.n_layers_ = n_layers + 1
+
+
+def _fill_classifier(model: Any, header: dict[str, Any], arrays: Arrays) -> None:
+    _fill_network(model, header, arrays)
+    _check_labels(arrays["classes"])
+    model.classes_ = arrays["classes"]
+    if model.n_outputs_ not in (len(model.classes_), len(model.classes_) - 1):
+        raise ValueError("its arrays do not fit together")
+
+
+# name of an estimator -> what takes it apart, and its class with what puts it together again
+TAKEN_APART: dict[str, Callable[[Any], tuple[dict[str, Any], Arrays]]] = {
+    "LogisticRegression": _linear_parts,
+    "MLPClassifier": _classifier_parts,
+    "MLPRegressor": _network_parts,
+}
+PUT_TOGETHER: dict[str, tuple[Any, Callable[[Any, dict[str, Any], Arrays], None]]] = {
+    "LogisticRegression": (LogisticRegression, _fill_linear),
+    "MLPClassifier": (MLPClassifier, _fill_classifier),
+    "MLPRegressor": (MLPRegressor, _fill_network),
+}
+
+
+def _plain_labels(classes: Any) -> Any:
+    if classes.dtype != object:
+        return classes
+    if not all(isinstance(label, str) for label in classes):
+        raise ModelFileError("the labels are Python objects: save strings, numbers or booleans.")
+    return classes.astype(str)
+
+
+def _check_labels(classes: Any) -> None:
+    if classes.ndim != 1 or len(classes) < 2 or len(np.unique(classes)) < len(classes):
+        raise ValueError("its classes are not distinct labels")
+    if classes.dtype.kind not in "biufU":
+        raise ValueError("its arrays have the wrong types")
+
+
+def _check_names(arrays: Arrays, *names: str) -> None:
+    if set(arrays) != set(names):
+        raise ValueError("it has arrays too many or too few")
+
+
+def _check_coefficients(arrays: list[Any]) -> None:
+    if any(array.dtype.kind != "f" for array in arrays):
+        raise ValueError("its arrays have the wrong types")
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError("its coefficients are not finite")
+
+
 def _jsonable(value: Any) -> Any:
     """Numbers of any type as JSON's; it has no infinity, and no keys that are not text."""
     if isinstance(value, dict):
         return {"pairs": [[_jsonable(key), _jsonable(item)] for key, item in value.items()]}
+    if isinstance(value, list | tuple | np.ndarray):
+        return {"items": [_jsonable(item) for item in value]}
     if value is None or isinstance(value, str | bool):
         return value
     plain = value.item() if isinstance(value, np.generic) else value
@@ -170,6 +264,8 @@ def _jsonable(value: Any) -> Any:
 
 
 def _from_json(value: Any) -> Any:
+    if isinstance(value, dict) and "items" in value:
+        return tuple(_from_json(item) for item in value["items"])
     if isinstance(value, dict):
         return {_from_json(key): _from_json(item) for key, item in value["pairs"]}
     return float("inf") if value == "inf" else value

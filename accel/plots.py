@@ -64,6 +64,52 @@ def cost_curve(path: Path, cost: Array, title: str) -> None:
     _save(figure, path)
 
 
+def cost_curves(path: Path, costs: dict[str, Array], title: str) -> None:
+    """Several costs over their iterations.
+
+    Parameters
+    ----------
+    path : Path
+        The PNG.
+    costs : dict of array
+        Name -> cost of each iteration, all positive.
+    title : str
+        Above the axes.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, cost in costs.items():
+        axes.plot(np.arange(len(cost)), cost, label=name)
+    axes.set(xlabel="iteration", ylabel="cost", title=title, yscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, path)
+
+
+def weight_grid(path: Path, pictures: Array, title: str) -> None:
+    """Weights of several neurons as pictures on one scale, red where positive, blue where negative.
+
+    Parameters
+    ----------
+    path : Path
+        The PNG.
+    pictures : array (n, height, width)
+        Weights in the place of their pixels.
+    title : str
+        Above all.
+    """
+    columns = min(8, len(pictures))
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(1.1 * columns, 1.1 * rows + 0.5), layout="constrained")
+    extreme = float(np.abs(pictures).max()) or 1.0
+    for place, axes in enumerate(np.ravel(figure.subplots(rows, columns, squeeze=False))):
+        axes.set_axis_off()
+        if place < len(pictures):
+            axes.imshow(pictures[place], cmap="coolwarm", vmin=-extreme, vmax=extreme)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
 def weights(path: Path, picture: Array, title: str) -> None:
     """Learned weights as a picture, red for the second class, blue for the first.
 

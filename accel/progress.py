@@ -1,15 +1,18 @@
-"""The progress line of a fit."""
+"""The progress line of a fit: of an optimisation, or of a training by batches."""
 
 from __future__ import annotations
 
+from functools import singledispatch
 from math import log
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Line
 
 from accel.solvers import Progress
+from accel.solvers.epochs import EpochProgress
 
 
 def seconds_left(first: Progress, now: Progress) -> float:
@@ -25,17 +28,42 @@ def seconds_left(first: Progress, now: Progress) -> float:
     float
         Seconds.
     """
-    if now.n_iter == 0:
-        return float("inf")
-    to_limit = now.elapsed_s / now.n_iter * (now.max_iter - now.n_iter)
+    to_limit = _seconds_to_limit(first, now)
     if not 0 < now.tol < now.error < first.error:
         return to_limit
     share = log(first.error / now.error) / log(first.error / now.tol)
     return min(to_limit, now.elapsed_s * (1 / share - 1))
 
 
+def _seconds_to_limit(first: Any, now: Any) -> float:
+    """Time to max_iter, at the rate since the first state."""
+    done = now.n_iter - first.n_iter
+    if done == 0:
+        return float("inf")
+    return float((now.elapsed_s - first.elapsed_s) / done * (now.max_iter - now.n_iter))
+
+
+@singledispatch
+def words(now: Any, first: Any) -> tuple[str, float]:  # noqa: ARG001
+    """What the line says of a state, and the seconds left."""
+    raise TypeError(f"no words for {type(now).__name__}")
+
+
+@words.register
+def _(now: Progress, first: Any) -> tuple[str, float]:
+    text = f"{now.n_iter}: {now.value:.6f}, gradient {now.error:.1e}"
+    return text, seconds_left(first, now)
+
+
+@words.register
+def _(now: EpochProgress, first: Any) -> tuple[str, float]:
+    score = "" if now.validation_score is None else f", validation {now.validation_score:.4f}"
+    text = f"epoch {now.n_iter}: loss {now.value:.6f}{score}"
+    return text, _seconds_to_limit(first, now)
+
+
 class ProgressLine:
-    """Shows objective, max|gradient| and time left while a fit runs; use it as its callback.
+    """Shows how a fit stands and the time left while it runs; use it as its callback.
 
     Parameters
     ----------
@@ -51,7 +79,7 @@ class ProgressLine:
         )
         self._line = Line(*columns, console=console)
         self._task = self._line.add_task("starting", total=1.0)
-        self._first: Progress | None = None
+        self._first: Any = None
 
     def __enter__(self) -> ProgressLine:
         self._line.start()
@@ -67,17 +95,16 @@ class ProgressLine:
             self._line.update(self._task, completed=1.0)
         self._line.stop()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Any) -> None:
         """Show this state.
 
         Parameters
         ----------
-        progress : Progress
+        progress : Progress or EpochProgress
             State of the fit.
         """
         self._first = self._first or progress
-        left_s = seconds_left(self._first, progress)
+        text, left_s = words(progress, self._first)
         left = "" if left_s == float("inf") else f", {left_s:.0f} s left"
-        done = progress.elapsed_s / (progress.elapsed_s + left_s) if left else 0.0
-        text = f"{progress.n_iter}: {progress.value:.6f}, gradient {progress.error:.1e}{left}"
-        self._line.update(self._task, completed=done, description=text)
+        done = progress.elapsed_s / (progress.elapsed_s + left_s) if left and left_s else 0.0
+        self._line.update(self._task, completed=done, description=text + left)

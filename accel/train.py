@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,93 @@ from accel import plots
 from accel.backends import get_backend
 from accel.datasets import DataError, Dataset
 from accel.disk import prepare_folder, write_atomically
-from accel.estimators import LogisticRegression
+from accel.estimators import LogisticRegression, MLPClassifier
 from accel.estimators.account import Stages
 from accel.files import save_model
+from accel.solvers import Status
 
-# name -> estimator class
-MODELS: dict[str, Callable[..., LogisticRegression]] = {"logistic": LogisticRegression}
+SHARED = {name: name for name in ("solver", "backend", "max_iter", "tol")}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the command line.
+
+    Parameters
+    ----------
+    estimator : type
+        Its class.
+    options : mapping of str
+        Options of the command line that it takes -> its arguments.
+    takes_seed : bool
+        Whether anything in it is random.
+    """
+
+    estimator: Any
+    options: Mapping[str, str]
+    takes_seed: bool = False
+
+
+MODELS = {
+    "logistic": Model(
+        LogisticRegression,
+        {**SHARED, "C": "C", "l1_ratio": "l1_ratio", "learning_rate": "learning_rate"},
+    ),
+    "mlp": Model(
+        MLPClassifier,
+        {
+            **SHARED,
+            "learning_rate": "learning_rate_init",
+            "hidden": "hidden_layer_sizes",
+            "checkpoint": "checkpoint",
+            "every": "checkpoint_every",
+            **{
+                name: name
+                for name in ("activation", "alpha", "batch_size", "dropout", "early_stopping",
+                             "initialization", "precision")
+            },
+            "schedule": "learning_rate",
+        },
+        takes_seed=True,
+    ),
+}  # fmt: skip
+
+
+def build(name: str, given: Mapping[str, Any], seed: int) -> Any:
+    """The estimator that a command line asks for.
+
+    Parameters
+    ----------
+    name : str
+        Key of `MODELS`.
+    given : mapping of str
+        Options that were given; None for those that were not.
+    seed : int
+        Of what is random.
+
+    Returns
+    -------
+    LogisticRegression or MLPClassifier
+        Not yet fitted.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model, or it does not take an option.
+    """
+    if name not in MODELS:
+        raise ValueError(f"model={name!r} must be one of {', '.join(MODELS)}.")
+    model, arguments = MODELS[name], {}
+    for option, value in given.items():
+        if value is None:
+            continue
+        if option not in model.options:
+            takers = ", ".join(other for other in MODELS if option in MODELS[other].options)
+            raise ValueError(f"{option}={value!r} is an option of --model {takers}, not {name}.")
+        arguments[model.options[option]] = value
+    if model.takes_seed:
+        arguments["random_state"] = seed
+    return model.estimator(**arguments)
 
 
 @dataclass(frozen=True)
@@ -27,7 +108,7 @@ class Trained:
 
     Parameters
     ----------
-    model : LogisticRegression
+    model : LogisticRegression or MLPClassifier
         Fitted.
     n_train, n_test : int
         Rows.
@@ -43,7 +124,7 @@ class Trained:
         What was written, by name.
     """
 
-    model: LogisticRegression
+    model: Any
     n_train: int
     n_test: int
     train_accuracy: float
@@ -56,7 +137,7 @@ class Trained:
 
 def train(
     data: Dataset,
-    model: LogisticRegression,
+    model: Any,
     out: Path,
     stages: Stages,
     *,
@@ -69,7 +150,7 @@ def train(
     ----------
     data : Dataset
         With labels.
-    model : LogisticRegression
+    model : LogisticRegression or MLPClassifier
         Not yet fitted.
     out : Path
         Folder for model.npz, cost.png, confusion.png and report.txt.
@@ -100,7 +181,7 @@ def train(
         X_train = backend.asarray(X_train)
         backend.synchronize()
     with stages("train"):
-        model.fit(X_train, y_train)
+        _fit(model, X_train, y_train)
     files = {name: out / name for name in ("model.npz", "cost.png", "confusion.png", "report.txt")}
     # first of all: whatever fails later, the fit is kept
     save_model(model, files["model.npz"], feature_names=data.feature_names)
@@ -128,6 +209,15 @@ def train(
         report=report,
         files=files,
     )
+
+
+def _fit(model: Any, X: Any, y: Any) -> None:
+    """Fit; Ctrl-C ends it early and keeps what it has learned, if anything."""
+    try:
+        model.fit(X, y)
+    except KeyboardInterrupt:
+        if vars(model).get("status_") is not Status.INTERRUPTED or not len(model.loss_curve_):
+            raise
 
 
 def split(data: Dataset, *, test_size: float, seed: int) -> Any:

@@ -1,4 +1,4 @@
-"""The classic first lesson: logistic regression from scratch, step by step, on any backend."""
+"""The lesson's first half: logistic regression from scratch, step by step, on any backend."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from accel.disk import prepare_folder, write_atomically
 from accel.estimators import LogisticRegression
 from accel.solvers import Progress, Status
 from accel.train import split
+from accel.tutorial.layers import TRAININGS, Layers
+from accel.tutorial.layers import run as run_layers
 
 START_WEIGHT = 0.01
 TEST_SIZE, SEED = 0.15, 42
@@ -48,6 +50,8 @@ class Lesson:
         Rows whose label the model predicts.
     sklearn_train_correct, sklearn_test_correct : int
         The same for scikit-learn's LogisticRegression.
+    layers : Layers or None
+        The second half, where a hidden layer was asked for.
     """
 
     model: LogisticRegression
@@ -57,6 +61,7 @@ class Lesson:
     test_correct: int
     sklearn_train_correct: int
     sklearn_test_correct: int
+    layers: Layers | None = None
 
 
 def run(
@@ -67,6 +72,7 @@ def run(
     learning_rate: float,
     iterations: int,
     backend: str,
+    hidden: int = 0,
     say: Callable[[str], None] = print,
 ) -> Lesson:
     """Walk through the lesson, say each step, write the pictures and a summary.
@@ -85,6 +91,8 @@ def run(
         Number of updates.
     backend : str
         See `accel.get_backend`.
+    hidden : int, default=0
+        Units of a hidden layer, for the second half of the lesson; 0 for none.
     say : callable, default=print
         Takes each line.
 
@@ -127,7 +135,21 @@ def run(
     say(f"7. The same with scikit-learn, one line: LogisticRegression(max_iter=150){note}")
     say(f"   train accuracy {_share(their_correct[0], n)}, {theirs.n_iter_[0]} iterations")
     say(f"   test accuracy  {_share(their_correct[1], len(y_test))}")
-    lesson = Lesson(model, n, len(y_test), *correct, *their_correct)
+    layers = None
+    if hidden:
+        layers = run_layers(
+            (X_train, X_test, y_train, y_test),
+            hidden,
+            out,
+            shape=(height, width),
+            neuron_cost=model.loss_curve_,
+            learning_rate=learning_rate,
+            iterations=iterations,
+            backend=backend,
+            say=say,
+        )
+    counts = (correct[0], correct[1], their_correct[0], their_correct[1])
+    lesson = Lesson(model, n, len(y_test), *counts, layers)
     text = _summary(pair, lesson, learning_rate, iterations)
     write_atomically(out / "summary.md", lambda file: file.write(text.encode()))
     return lesson
@@ -195,6 +217,7 @@ def _summary(data: Dataset, lesson: Lesson, learning_rate: float, iterations: in
         _share(lesson.train_correct, lesson.n_train),
         _share(lesson.test_correct, lesson.n_test),
     )
+    rows, pictures = _layers_summary(lesson)
     their_train = _share(lesson.sklearn_train_correct, lesson.n_train)
     their_test = _share(lesson.sklearn_test_correct, lesson.n_test)
     return f"""# Logistic regression from scratch: {data.name}
@@ -209,12 +232,29 @@ From w = {START_WEIGHT}, b = 0: {iterations} updates of gradient descent, rate {
 |---|---|---|
 | gradient descent | {train} | {test} |
 | scikit-learn | {their_train} | {their_test} |
-
+{rows}
 ![Cost before each update](cost.png)
 
 ![Learned weights as a picture](weights.png)
-
+{pictures}
 | iteration | cost |
 |---|---|
 {costs}
 """
+
+
+def _layers_summary(lesson: Lesson) -> tuple[str, str]:
+    """Rows of the table and pictures of the second half."""
+    if lesson.layers is None:
+        return "", ""
+    rows = ""
+    for solver, (train, test) in lesson.layers.correct.items():
+        hidden = lesson.layers.models[solver].hidden_layer_sizes[0]
+        shares = f"{_share(train, lesson.n_train)} | {_share(test, lesson.n_test)}"
+        rows += f"| {hidden} hidden, {TRAININGS[solver]} | {shares} |\n"
+    pictures = """
+![Cost of one neuron and of layers](layers.png)
+
+![Weights of the hidden neurons](hidden.png)
+"""
+    return rows, pictures
