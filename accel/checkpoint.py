@@ -49,7 +49,7 @@ def digest(*arrays: Array) -> str:
             if part is None:
                 continue
             total.update(f"{part.shape} {part.dtype}".encode())
-            row_bytes = max(1, part.nbytes // max(1, part.shape[0]))
+            row_bytes = 8 * int(np.prod(part.shape[1:]))
             for rows in row_blocks(part.shape[0], row_bytes, HASH_BLOCK_BYTES):
                 total.update(np.ascontiguousarray(to_host(part[rows, ...])).tobytes())
     return total.hexdigest()

@@ -217,7 +217,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         }
         if options.learning_rate == "cosine":
             run["max_iter"] = repr(options.max_iter)
-        run["data"] = digest(problem.X, targets.Y, targets.weight)
+        run["data"] = digest(problem.given, targets.Y, targets.weight)
         store = Checkpoint(options.checkpoint, options.checkpoint_every, run)
         store.prepare()
         return store

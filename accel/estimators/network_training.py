@@ -24,8 +24,29 @@ BLOCK_BYTES = 8 << 20
 
 @dataclass(frozen=True)
 class Problem:
-    """A fit on its device."""
+    """A fit on its device.
 
+    Parameters
+    ----------
+    given : array or sparse matrix (n_samples, n_features)
+        X after its checks, where it came from.
+    X : the same
+        Where it is trained from: on the device, or in host memory if that has no room.
+    targets : NetworkTargets
+        On the host.
+    options : NetworkOptions
+        Arguments of the estimator.
+    network : Network
+        Layers.
+    backend : Backend
+        Computes.
+    dtype : dtype
+        Of the arithmetic.
+    is_resident : bool
+        Whether X is on the device.
+    """
+
+    given: Array
     X: Array
     targets: NetworkTargets
     options: NetworkOptions
@@ -51,7 +72,7 @@ def problem_of(
     by_batches = options.solver in RULES and not is_device_array(X) and not is_sparse(X)
     is_resident = not by_batches or backend.has_room(X.nbytes)
     there = backend.asarray(X) if is_resident else X
-    return Problem(there, targets, options, network, backend, dtype, is_resident)
+    return Problem(X, there, targets, options, network, backend, dtype, is_resident)
 
 
 def split_rows(
