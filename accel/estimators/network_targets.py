@@ -78,7 +78,8 @@ def class_targets(
         Labels, sorted; for several labels a row, their places.
     """
     y = to_host(y)
-    if y is not None and type_of_target(y, input_name="y") == "multilabel-indicator":
+    has_columns = y is not None and np.asarray(y).ndim == 2 and np.asarray(y).shape[1] > 1
+    if has_columns and type_of_target(y, input_name="y") == "multilabel-indicator":
         if class_weight is not None:
             raise ValueError("class_weight is for one label a row: give sample_weight instead.")
         return _label_targets(check_array(y), n_rows, sample_weight, known=known)
