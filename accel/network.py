@@ -243,6 +243,11 @@ class Network:
         """Numbers that one row takes on its way forward and back: inputs, outputs, gradients."""
         return self.n_in + 4 * (sum(self.hidden) + self.n_out)
 
+    @property
+    def largest_W(self) -> int:
+        """Elements of the largest W: a row takes twice as many operations to pass it."""
+        return max(rows * columns for rows, columns in self.shapes)
+
     def is_weight(self) -> NDArray[np.bool_]:
         """True where params is an element of a W, False at a b: what a penalty applies to."""
         parts = [

@@ -151,6 +151,9 @@ class Backend(Protocol):
     def many_products(self, n_rows: int, row_bytes: int) -> AbstractContextManager[Any]:
         """Around many passes over blocks of this size: threads that would not pay are not used."""
 
+    def many_steps(self, flops: float) -> AbstractContextManager[Any]:
+        """Around many steps whose largest product takes these many operations: likewise."""
+
     def linear_pass(self, loss: str, X: Array, n_outputs: int) -> Callable[..., Any] | None:
         """A fused pass (X, Y, s, W, b) -> (value, g_W, g_b), where one pays here."""
 

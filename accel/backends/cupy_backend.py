@@ -90,6 +90,10 @@ class CupyBackend:
         """Nothing to arrange on a GPU."""
         return nullcontext()
 
+    def many_steps(self, flops: float) -> AbstractContextManager[Any]:  # noqa: ARG002
+        """Nothing to arrange on a GPU."""
+        return nullcontext()
+
     def linear_pass(self, loss: str, X: Any, n_outputs: int) -> Callable[..., Any] | None:
         """The fused CUDA kernel where `KERNELS_VARIABLE` asks for it; else row blocks."""
         asked_for = os.environ.get(KERNELS_VARIABLE) == "1" and not is_sparse(X)

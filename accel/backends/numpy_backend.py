@@ -36,6 +36,8 @@ WHOLE_BYTES = 48 << 20
 # The fused pass costs an import of numba (0.5 s) and, once, a compilation: it needs enough to read,
 # counted as float32 where X is more compact, since that is what row blocks would expand it to.
 FUSED_BYTES = 64 << 20
+# A product of fewer operations is as fast on one thread as on two (measured, batches of 256).
+THREADED_FLOPS = 5e6
 # Updates of a parameter by which the fused Adam (a nanosecond less each) pays for the same import.
 FUSED_UPDATES = 10**9
 
@@ -94,6 +96,10 @@ class NumpyBackend:
         another process holds a core: 10 s instead of 1 s (measured on 1797 x 64 x 50).
         """
         return _ONE_BLAS_THREAD if n_rows * row_bytes <= WHOLE_BYTES else nullcontext()
+
+    def many_steps(self, flops: float) -> AbstractContextManager[Any]:
+        """BLAS on one thread where a second gains nothing, for the same reason."""
+        return _ONE_BLAS_THREAD if flops < THREADED_FLOPS else nullcontext()
 
     def linear_pass(self, loss: str, X: Any, n_outputs: int) -> Callable[..., Any] | None:
         """The fused Numba pass for a few outputs and an X that is large and lies in rows."""

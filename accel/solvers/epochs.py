@@ -186,7 +186,9 @@ class StochasticSolver:
         """
         started, xp = time.perf_counter(), self.objective.backend.xp
         before = xp.empty_like(training.params)
-        with _Interrupts() as interrupts, np.errstate(all="ignore"):
+        flops = 2.0 * self.batches.size * self.objective.network.largest_W
+        quiet = np.errstate(all="ignore")
+        with _Interrupts() as interrupts, quiet, self.objective.backend.many_steps(flops):
             try:
                 while training.ended is None and training.epoch < limits.max_iter:
                     if interrupts.seen:
