@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from accel import LogisticRegression, Status
+from accel import LogisticRegression, MLPClassifier, MLPRegressor, Status
 from accel.disk import prepare_folder, write_atomically
 from accel.files import ModelFileError, load_model, save_model
 
@@ -51,6 +51,52 @@ def test_every_parameter_survives(tmp_path):
     again = load_model(tmp_path / "m.npz").get_params()
     assert set(again) - {"callback"} == set(params)
     assert {name: again[name] for name in params} == params
+
+
+NETWORKS = {
+    "classes": (MLPClassifier, {"hidden_layer_sizes": (4, 2), "early_stopping": True}),
+    "no hidden layer": (MLPClassifier, {"hidden_layer_sizes": []}),
+    "lbfgs": (MLPClassifier, {"solver": "lbfgs", "max_iter": 5}),
+    "numbers": (MLPRegressor, {"activation": "gelu", "n_iter_no_change": np.inf, "dropout": 0.2}),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("case", NETWORKS)
+def test_networks_round_trip(case, tmp_path, rng):
+    kind, options = NETWORKS[case]
+    X, y = rng.normal(size=(50, 3)), np.arange(50) % 3
+    frame = pd.DataFrame(X, columns=list("abc"))
+    labels = np.array(["ant", "bee", "cat"])[y] if kind is MLPClassifier else y
+    model = kind(**{"max_iter": 3, "backend": "numpy", "checkpoint_every": 2, **options})
+    model.fit(frame, labels)
+    save_model(model, tmp_path / "m.npz")
+    again = load_model(tmp_path / "m.npz")
+    assert type(again) is kind
+    np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
+    for name in ("n_iter_", "t_", "loss_", "best_loss_", "loss_curve_", "validation_scores_",
+                 "best_validation_score_", "status_", "out_activation_", "n_layers_",
+                 "n_outputs_", "backend_", "input_scale_"):  # fmt: skip
+        assert getattr(again, name) == getattr(model, name), name
+    assert again.explain() == model.explain()
+    for name, value in model.get_params().items():
+        assert again.get_params()[name] == (tuple(value) if value == [] else value), name
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("change", [
+    {"coef_1": np.ones((7, 3))}, {"intercept_0": np.ones(5)}, {"coef_0": np.full((3, 4), np.nan)},
+    {"coef_9": np.ones((3, 3))}, {"classes": np.array([1, 1, 2])}, {"loss_curve": None},
+    {"coef_0": np.ones((3, 4), "i8")}, {"classes": np.arange(9)},
+], ids=lambda change: next(iter(change)))  # fmt: skip
+def test_tampered_networks_are_refused(change, tmp_path, rng):
+    X, y = rng.normal(size=(50, 3)), np.arange(50) % 3
+    save_model(MLPClassifier((4,), max_iter=2).fit(X, y), tmp_path / "m.npz")
+    with np.load(tmp_path / "m.npz") as stored:
+        arrays = {**stored, **change}
+    np.savez(tmp_path / "m.npz", **{k: v for k, v in arrays.items() if v is not None})
+    with pytest.raises(ModelFileError, match="is not an accel model"):
+        load_model(tmp_path / "m.npz")
 
 
 TAMPERED = {

@@ -88,17 +88,35 @@ def test_importing_accel_loads_nothing_beyond_scikit_learn_but_the_edge():
 
 def public():
     """What people call by name: the package's exports, their methods, and the seams of the core."""
-    from accel import datasets, files, network, objective, solvers, stack
-    from accel.solvers import gd, lbfgs, line_search, path, together
+    from accel import (
+        checkpoint,
+        datasets,
+        dropout,
+        files,
+        minibatch,
+        network,
+        objective,
+        solvers,
+        stack,
+        tutorial,
+    )
+    from accel.backends import precision
+    from accel.solvers import epochs, gd, lbfgs, line_search, path, rules, together
 
     objects = [getattr(accel, name) for name in accel.__all__ if name != "Status"]
     objects += [objective.Objective, network.Network, solvers.minimize, solvers.Solution]
     objects += [gd.GradientDescent, lbfgs.LBFGS, line_search.wolfe_search, datasets.load]
     objects += [stack.Stack, path.solve_path, path.Path, together.minimize_together]
     objects += [together.Solutions, files.save_model, files.load_model]
+    objects += [network.Workspace, minibatch.Batches, minibatch.BatchObjective]
+    objects += [minibatch.BatchObjective.value_and_grad, minibatch.Batches.epoch]
+    objects += [dropout.DropoutMasks, checkpoint.Checkpoint, checkpoint.digest, precision.rounded]
+    objects += [epochs.Training, epochs.EpochProgress, epochs.StochasticSolver.train]
+    objects += [rules.SGD, rules.Adam, tutorial.run]
     for item in objects:
         yield f"{item.__module__}.{item.__qualname__}"
-    for estimator in (accel.LogisticRegression, accel.LogisticRegressionCV):
+    estimators = (accel.LogisticRegression, accel.LogisticRegressionCV, accel.MLPClassifier)
+    for estimator in (*estimators, accel.MLPRegressor):
         for name, member in vars(estimator).items():
             if callable(member) and not name.startswith(("_", "set_", "get_")):
                 yield f"{estimator.__module__}.{estimator.__qualname__}.{name}"

@@ -138,7 +138,7 @@ def chain_rule_check(X: Any, y: Any, hidden: int, backend: str) -> tuple[float, 
 
     Returns
     -------
-    by_rule, by_difference : float
+    tuple of float
         From backpropagation, and from two costs; in float64.
     """
     here = get_backend(backend)
