@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,14 @@ class Checkpoint:
         """Make the folder and prove that it can be written."""
         prepare_folder(self.folder)
 
-    def save(self, training: Training, backend: Backend, *, is_last: bool) -> None:
+    def save(
+        self,
+        training: Training,
+        backend: Backend,
+        *,
+        is_last: bool,
+        expand: Callable[[Array], Array],
+    ) -> None:
         """Write the state if it is due, and the best parameters if they are new.
 
         Parameters
@@ -160,6 +167,8 @@ class Checkpoint:
             Holds it.
         is_last : bool
             Whether no epoch follows: then it is due.
+        expand : callable
+            Parameters of a training -> those of X, which best.npz holds.
 
         Raises
         ------
@@ -169,7 +178,7 @@ class Checkpoint:
         if training.epoch % self.every and not is_last:
             return
         values, arrays = pack(training, backend)
-        best = arrays["best_params"]
+        best = backend.to_numpy(expand(training.best_params))
         old = self._read(BEST)
         if old is None or not np.array_equal(old[1]["params"], best):
             about = {name: values[name] for name in ("epoch", "best_loss", "best_score")}

@@ -166,6 +166,9 @@ def train_command(
     dropout: Annotated[float | None, typer.Option(help="mlp: share dropped [0].")] = None,
     initialization: Annotated[str | None, typer.Option(help="mlp: glorot, he.")] = None,
     precision: Annotated[str | None, typer.Option(help="mlp: float32, tf32, bfloat16.")] = None,
+    center: Annotated[
+        bool | None, typer.Option("--center", help="mlp: train on X less its column means.")
+    ] = None,
     early_stopping: Annotated[
         bool | None, typer.Option("--early-stopping", help="mlp: hold rows out, keep the best.")
     ] = None,
@@ -193,7 +196,8 @@ def train_command(
         "tol": tol, "learning_rate": learning_rate, "hidden": _widths(hidden), "alpha": alpha,
         "activation": activation, "batch_size": batch_size, "schedule": schedule,
         "dropout": dropout, "initialization": initialization, "precision": precision,
-        "early_stopping": early_stopping, "checkpoint": checkpoint, "every": every,
+        "early_stopping": early_stopping, "center": center, "checkpoint": checkpoint,
+        "every": every,
     }  # fmt: skip
     stages = Stages()
     console = Console()

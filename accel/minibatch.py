@@ -64,6 +64,11 @@ class Batches:
         Whether X is on the device.
     input_scale : float, default=1.0
         Factor of X.
+
+    Attributes
+    ----------
+    shift : array (n_features,) or None
+        Taken from every row, on the device; set it before an epoch.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class Batches:
         self.X, self.Y, self.weights = X, Y, weights
         self.size, self.dtype, self.backend = size, dtype, backend
         self._is_resident, self._input_scale = is_resident, input_scale
+        self.shift: Array | None = None
         self._arrays: dict[Any, Array] = {}
         if not is_resident:
             self._link = backend.uploader()
@@ -108,6 +114,25 @@ class Batches:
             where = cut if places is None else places[cut]
             weights = None if self.weights is None else self._rows_of("weights", where, cut)
             yield Batch(self._converted(rows), self._rows_of("Y", where, cut), weights)
+
+    def mean(self, order: NDArray[np.intp] | None) -> Array:
+        """Mean of the columns of some rows, as they come in batches: one pass over them.
+
+        Parameters
+        ----------
+        order : ndarray of int or None
+            Rows, on the host; None for all.
+
+        Returns
+        -------
+        array (n_features,)
+            In the dtype of the arithmetic, on the device.
+        """
+        xp, total, n = self.backend.xp, 0.0, 0
+        for batch in self.epoch(order):
+            total = total + xp.sum(batch.X, axis=0, dtype=xp.float64)
+            n += batch.X.shape[0]
+        return xp.astype(total / n, self.dtype)
 
     def _resident_rows(self, cuts: list[slice], places: Any) -> Iterator[Array]:
         for cut in cuts:
@@ -162,17 +187,23 @@ class Batches:
                     yield device[(k - 1) % 2][:n, ...]
 
     def _converted(self, rows: Array) -> Array:
-        """Rows in the dtype of the arithmetic, times the factor of X."""
+        """Rows in the dtype of the arithmetic, times the factor of X, less the shift."""
         xp = self.backend.xp
         if is_sparse(rows):
             rows = rows.astype(self.dtype, copy=False)
             return rows if self._input_scale == 1 else rows * self._input_scale
-        if rows.dtype == self.dtype and self._input_scale == 1:
+        is_ready = rows.dtype == self.dtype and self._input_scale == 1
+        if is_ready and self.shift is None:
             return rows
         out = self._array("converted", rows.shape[1:], self.dtype)[: rows.shape[0], ...]
+        if is_ready:
+            xp.subtract(rows, self.shift, out=out)
+            return out
         xp.copyto(out, rows)
         if self._input_scale != 1:
             out *= self._input_scale
+        if self.shift is not None:
+            out -= self.shift
         return out
 
     def _array(self, name: Any, shape: tuple[int, ...], dtype: Any) -> Array:

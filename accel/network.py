@@ -267,6 +267,28 @@ class Network:
         scale[: rows * columns] = factor
         return scale
 
+    def moved(self, params: Array, shift: Array, *, xp: Any) -> Array:
+        """Parameters that do to X what these do to X - shift: the first b takes the shift up.
+
+        Parameters
+        ----------
+        params : array (n_params,)
+            Parameters; not modified.
+        shift : array (n_in,)
+            Of the columns of X.
+        xp : module
+            Array namespace of both, whose functions take ``out=``.
+
+        Returns
+        -------
+        array (n_params,)
+            New.
+        """
+        result = xp.asarray(params, copy=True)
+        W, b = next(self.layers(result, xp=xp))
+        b -= shift @ W
+        return result
+
     def layers(self, params: Array, *, xp: Any) -> Iterator[tuple[Array, Array | None]]:
         """W and b of each layer, as views of params; b is None without bias."""
         start = 0

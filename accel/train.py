@@ -56,7 +56,7 @@ MODELS = {
             **{
                 name: name
                 for name in ("activation", "alpha", "batch_size", "dropout", "early_stopping",
-                             "initialization", "precision")
+                             "initialization", "precision", "center")
             },
             "schedule": "learning_rate",
         },

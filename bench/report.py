@@ -43,8 +43,8 @@ def newest(kind: str, tests: str) -> Run:
 def report(run: Run, out: Path) -> Path:
     """Write report.md and its pictures; returns the page."""
     out.mkdir(parents=True, exist_ok=True)
-    of = {kind: [row for row in run["rows"] if row["kind"] == kind] for kind in
-          ("ceiling", "pass", "fit", "lesson", "predict", "memory")}  # fmt: skip
+    kinds = ("ceiling", "pass", "fit", "training", "accuracy", "lesson", "predict", "memory")
+    of = {kind: [row for row in run["rows"] if row["kind"] == kind] for kind in kinds}
     parts = ["# Benchmarks", "", machine_line(run), "", "## Ceilings", "", _ceilings(of["ceiling"])]
     parts += ["", "## One pass, forward and backward", "", pass_table(of["pass"], of["ceiling"])]
     if of["pass"]:
@@ -58,6 +58,12 @@ def report(run: Run, out: Path) -> Path:
     if of["fit"]:
         gaps(out / "gaps.svg", of["fit"])
         parts += ["", "![Distance to the minimum against time](gaps.svg)"]
+    if of["training"]:
+        parts += ["", "## Training by batches", "", training_table(of["training"], of["ceiling"])]
+    if of["accuracy"]:
+        learning(out / "learning.svg", of["accuracy"])
+        parts += ["", "## Accuracy on real images", "", _accuracies(of["accuracy"])]
+        parts += ["", "![Loss and accuracy of every epoch](learning.svg)"]
     if any(row["kind"] == "convergence" for row in run["rows"]):
         parts += ["", "## Time to a gap", "", "```", summary(run["rows"]), "```"]
         parts += ["", f"![Time against gap]({pictures(run['rows'], out)[-1].name})"]
@@ -97,6 +103,40 @@ def pass_table(passes: list[dict], ceilings: list[dict]) -> str:
             f"| {row['gigaflops']:.0f} | {ratio} | {row['error']:.0e} | {_valid(row)} |"
         )
     return "\n".join(text)
+
+
+def training_table(trainings: list[dict], ceilings: list[dict]) -> str:
+    """Time, rates, percent of the matrix rate, times scikit-learn and times PyTorch, error.
+
+    PyTorch is the fastest of its ways on the same device in the same precision.
+    """
+    text = [
+        "| case | contender | median | IQR | cold | samples/s | GFLOP/s | of ceiling "
+        "| x scikit-learn | x PyTorch | loss off by | |",
+        "|---" * 12 + "|",
+    ]
+    for row in trainings:
+        alike = [
+            other for other in trainings
+            if other["case"] == row["case"] and other["precision"] == row["precision"]
+            and _device(other["contender"]) == _device(row["contender"])
+        ]  # fmt: skip
+        peers = [other for other in trainings if other["case"] == row["case"]]
+        rate = _ceiling(ceilings, "matrix rate", row["contender"])
+        share = f"{row['gigaflops'] / rate:.0%}" if rate and row["precision"] == "float32" else ""
+        text.append(
+            f"| {row['case']} | {row['contender']} | {_ms(row['median_s'])} | {_ms(row['iqr_s'])} "
+            f"| {_ms(row['cold_s'])} | {row['samples_per_s']:,.0f} | {row['gigaflops']:.3g} "
+            f"| {share} | {_times(row, peers, 'scikit-learn')} | {_times(row, alike, 'PyTorch')} "
+            f"| {row['error']:.0e} | {_valid(row)} |"
+        )
+    return "\n".join(text)
+
+
+def _times(row: dict, others: list[dict], name: str) -> str:
+    """How many times as fast as the fastest valid one of a name."""
+    found = [o["median_s"] for o in others if o["contender"].startswith(name) and o["valid"]]
+    return f"{min(found) / row['median_s']:.2f}" if found else ""
 
 
 def readme_table(run: Run, readme: Path) -> None:
@@ -177,6 +217,39 @@ def gaps(path: Path, fits: list[dict]) -> None:
     _write(figure, path)
 
 
+def learning(path: Path, accuracies: list[dict]) -> None:
+    """Loss and accuracy on rows held out after every epoch, a line for each fit."""
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    for place, row in enumerate(accuracies):
+        label, style = f"{row['case']}, {row['contender']}", {"color": f"C{place}", "lw": 1}
+        loss.plot(row["curve"]["loss"], label=label, **style)
+        accuracy.plot(row["curve"]["accuracy"], **style)
+        accuracy.axhline(row["linear_accuracy"], ls=":", **style)
+    loss.set(yscale="log", xlabel="epoch", ylabel="loss", title="Mean loss of the epoch")
+    accuracy.set(xlabel="epoch", title="Accuracy, rows held out (dotted: linear)")
+    loss.legend(fontsize=8)
+    for axes in (loss, accuracy):
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.3)
+    _write(figure, path)
+
+
+def _accuracies(rows: list[dict]) -> str:
+    text = [
+        "| data | contender | network | epochs | ending | seconds | accuracy | linear model | |",
+        "|---" * 9 + "|",
+    ]
+    for r in rows:
+        network = ", ".join(f"{name}={value}" for name, value in r["configuration"].items())
+        text.append(
+            f"| {r['case']} | {r['contender']} | {network} | {r['epochs']} | {r['ending']} "
+            f"| {r['seconds']:.3g} | {r['accuracy']:.2%} | {r['linear_accuracy']:.2%} "
+            f"| {_valid(r)} |"
+        )
+    return "\n".join(text)
+
+
 def _ceilings(rows: list[dict]) -> str:
     text = ["| ceiling | device | rate |", "|---|---|---|"]
     text += [f"| {r['case']} | {r['contender']} | {r['rate']:.1f} {r['unit']} |" for r in rows]
@@ -240,9 +313,13 @@ def _median(rows: list[dict], case: str, contender: str) -> float | None:
 
 def _ceiling(rows: list[dict], name: str, contender: str) -> float | None:
     """The ceiling of the device that a contender runs on."""
-    device = "cupy" if "cupy" in contender.lower() or "cuda" in contender else "numpy"
+    device = _device(contender)
     found = [row["rate"] for row in rows if row["case"] == name and row["contender"] == device]
     return found[0] if found else None
+
+
+def _device(contender: str) -> str:
+    return "cupy" if "cupy" in contender.lower() or "cuda" in contender else "numpy"
 
 
 def _ms(seconds: float) -> str:

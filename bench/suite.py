@@ -18,7 +18,7 @@ from sklearn import datasets
 
 from accel.benchmark.cases import FitCase
 from accel.benchmark.contenders import Absent
-from accel.datasets import load_sign_digits, two_digits
+from accel.datasets import Dataset, load_sign_digits, two_digits
 
 Array = Any
 Rows = tuple[Array, Array]
@@ -39,13 +39,18 @@ def _sklearn(load: Callable[..., Rows], scale: float = 1.0) -> Callable[[], Rows
     return loaded
 
 
+def sign_digits() -> Dataset:
+    """The sign-language digits; `Absent` says where they were looked for."""
+    beside = ROOT.parent / "shared" / "data" / "sign-language-digits-dataset"
+    folder = Path(os.environ.get("ACCEL_SIGN_DIGITS", beside))
+    if not (folder / "X.npy").exists():
+        raise Absent(f"{folder} holds no X.npy: set ACCEL_SIGN_DIGITS to the sign digits")
+    return load_sign_digits(folder)
+
+
 def _signs(scale: float, digits: tuple[int, int] | None = None) -> Callable[[], Rows]:
     def loaded() -> Rows:
-        beside = ROOT.parent / "shared" / "data" / "sign-language-digits-dataset"
-        folder = Path(os.environ.get("ACCEL_SIGN_DIGITS", beside))
-        if not (folder / "X.npy").exists():
-            raise Absent(f"{folder} holds no X.npy: set ACCEL_SIGN_DIGITS to the sign digits")
-        data = load_sign_digits(folder)
+        data = sign_digits()
         if digits:
             data = two_digits(data, digits)
         return data.X * np.float64(scale), data.y

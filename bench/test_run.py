@@ -1,4 +1,4 @@
-"""Ceilings, passes, fits, the lesson, predictions: all in one run, all on all cores."""
+"""Ceilings, passes, fits, trainings, the lesson, predictions: in one run, on all cores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ import pytest
 from accel import LogisticRegression
 from accel.backends import BackendUnavailable, get_backend
 from accel.benchmark import rows
-from accel.benchmark.cases import FITS, FULL_PASSES, QUICK_PASSES, CVCase, LessonCase
+from accel.benchmark.cases import (
+    FITS,
+    FULL_PASSES,
+    QUICK_PASSES,
+    TRAININGS,
+    CVCase,
+    LessonCase,
+)
 from accel.benchmark.ceilings import CEILINGS, ONLY_DEVICES
 from accel.benchmark.contenders import (
     COMPILED_PASSES,
@@ -23,6 +30,11 @@ from accel.benchmark.contenders import (
     PREDICTIONS,
     Absent,
 )
+from accel.benchmark.network_contenders import (
+    COMPILED_TRAINING_CONTENDERS,
+    TRAINING_CONTENDERS,
+)
+from bench.accuracy import DIGITS, SIGNS, accuracy_row
 from bench.conftest import ROWS
 
 full = pytest.mark.full
@@ -86,6 +98,35 @@ def test_fit(row, case, contender):
         lambda result, cold_s, samples: rows.fit_row(case, contender, result, cold_s, samples),
     )
     assert made["valid"] or not contender.startswith("accel")
+
+
+def trainings():
+    for case in TRAININGS:
+        for contender in TRAINING_CONTENDERS:
+            yield pytest.param(case, contender, id=f"{case}-{contender}")
+        for contender in COMPILED_TRAINING_CONTENDERS:
+            yield pytest.param(case, contender, id=f"{case}-{contender}", marks=(full,))
+
+
+@pytest.mark.parametrize(("case", "contender"), list(trainings()))
+def test_training(row, case, contender):
+    made = row(
+        lambda: {**TRAINING_CONTENDERS, **COMPILED_TRAINING_CONTENDERS}[contender](case),
+        lambda result, cold_s, samples: rows.training_row(case, contender, result, cold_s, samples),
+    )
+    assert made["valid"] or not contender.startswith("accel")
+
+
+@pytest.mark.parametrize("backend_name", ["numpy", "cupy"])
+@pytest.mark.parametrize("case", [DIGITS, pytest.param(SIGNS, marks=full)], ids=str)
+def test_accuracy(request, case, backend_name):
+    """One fit: its curve is the measurement, its seconds are beside it."""
+    try:
+        made = accuracy_row(case, backend_name)
+    except Absent as reason:
+        pytest.skip(str(reason))
+    request.config.stash[ROWS].append(made)
+    assert made["valid"]
 
 
 def cross_validations():

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression as Peer
+from threadpoolctl import threadpool_limits
 
 from accel.backends import BACKENDS
 from accel.benchmark import ceilings, machine, quick, rows, timer
-from accel.benchmark.cases import FITS, FitCase, LessonCase, PassCase
+from accel.benchmark.cases import (
+    FITS,
+    TRAININGS,
+    FitCase,
+    LessonCase,
+    PassCase,
+    Trained,
+    TrainingCase,
+    drawn_rows,
+)
 from accel.benchmark.contenders import (
     FIT_CONTENDERS,
     LESSONS,
@@ -19,9 +31,13 @@ from accel.benchmark.contenders import (
     Absent,
     accel_pass,
 )
+from accel.benchmark.network_contenders import TRAINING_CONTENDERS, accel_training, torch_training
+from accel.datasets import load_digits
 from bench import __main__ as bench
+from bench import suite
+from bench.accuracy import DIGITS, SIGNS, AccuracyCase, accuracy_row
 from bench.compare import compare
-from bench.report import load, readme_table
+from bench.report import load, readme_table, training_table
 
 CASES = [
     PassCase(300, 17),
@@ -30,6 +46,11 @@ CASES = [
     PassCase(300, 17, dtype="uint8"),
     PassCase(300, 17, dtype="float16"),
     PassCase(1, 1),
+]
+# The last batch is shorter; there is enough to learn for a wrong training to show.
+TRAINING = [
+    TrainingCase((20, 16, 8, 4), 50, 8, partial(drawn_rows, 1970, 20, 4), dtype)
+    for dtype in ("float32", "float64")
 ]
 
 
@@ -88,6 +109,107 @@ def test_every_fit_contender_reaches_the_stated_objective(name):
     assert rows.fit_row(case, name, model, 1.0, [1.0])["valid"]
 
 
+@pytest.mark.parametrize("case", TRAINING, ids=str)
+def test_accel_trains_the_case(backend, case):
+    made = accel_training(case, backend.name)()
+    assert made.precision == case.dtype
+    assert made.error(case) < (1e-9 if case.dtype == "float64" else 1e-5)
+
+
+@pytest.mark.parametrize("name", TRAINING_CONTENDERS)
+@pytest.mark.parametrize("case", TRAINING, ids=str)
+def test_every_contender_trains_the_case(name, case):
+    try:
+        made = TRAINING_CONTENDERS[name](case)()
+    except Absent as reason:
+        pytest.skip(str(reason))
+    assert rows.training_row(case, name, made, 1.0, [1.0])["valid"]
+    assert made.error(case) < 0.02
+    assert made.same_batches == ("PyTorch" not in name)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+def test_other_precisions_train_in_float32_only(precision):
+    case, double = TRAINING
+    made = accel_training(case, "numpy", precision)()
+    assert made.precision == precision
+    assert 0 < made.error(case) < 0.01
+    with pytest.raises(Absent, match="takes no float64"):
+        accel_training(double, "numpy", precision)
+
+
+def test_a_repeated_call_trains_anew():
+    case = TRAINING[0]
+    calls = [accel_training(case, "numpy")]
+    with suppress(Absent):
+        calls.append(torch_training(case, "cpu"))
+    for call in calls:
+        assert call() == call()
+
+
+def test_a_training_too_short_or_of_other_data_is_invalid():
+    case = TRAINING[0]
+    one_less = TrainingCase(case.layers, case.batch_size, case.n_epochs - 1, case.load)
+    for precision in ("float32", "tf32", "bfloat16"):
+        assert Trained(case.reference, precision).is_valid(case)
+        assert not Trained(one_less.reference, precision).is_valid(case)
+        assert not Trained(float("nan"), precision).is_valid(case)
+    assert not Trained(one_less.reference, "float32", same_batches=False).is_valid(case)
+    assert not Trained(case.reference * 1.01, "float32").is_valid(case)
+    assert not Trained(case.reference * 0.9, "float32", same_batches=False).is_valid(case)
+
+
+def test_the_rate_of_a_training_counts_rows_and_products():
+    case = TRAINING[0]
+    row = rows.training_row(case, "x", Trained(case.reference, "float32"), 1.0, [2.0])
+    assert row["samples_per_s"] == 8 * 1970 / 2
+    # forward and both gradients of three products, without the gradient in X
+    assert row["gigaflops"] == pytest.approx(
+        8 * 1970 * 2 * (3 * (20 * 16 + 16 * 8 + 8 * 4) - 20 * 16) / 2e9
+    )
+
+
+def test_the_measured_trainings_are_the_stated_ones():
+    large, small = TRAININGS
+    assert str(large) == "784-256-128-10 float32, batch 256"
+    assert str(small) == "64-100-10 float64, batch 200"
+    assert small.data[0].shape == (1797, 64)
+
+
+@pytest.fixture(scope="module")
+def judged():
+    """A short training on the bundled digits that no one asked to be good."""
+    network = {"hidden_layer_sizes": 30, "max_iter": 12, "random_state": 0}
+    case = AccuracyCase("few epochs", load_digits, network, test_size=0.2, seed=0, least=0.99)
+    return accuracy_row(case, "numpy")
+
+
+def test_an_accuracy_row_holds_its_learning_curve(judged):
+    row = json.loads(json.dumps(judged))
+    assert row["configuration"] == {"hidden_layer_sizes": 30, "max_iter": 12, "random_state": 0}
+    assert row["epochs"] == len(row["curve"]["loss"]) == len(row["curve"]["accuracy"]) == 12
+    assert row["curve"]["accuracy"][-1] == row["accuracy"]
+    assert row["curve"]["loss"][-1] < row["curve"]["loss"][0]
+    assert row["linear_accuracy"] == pytest.approx(0.9639, abs=1e-4)  # the README's
+    assert row["seconds"] > 0
+    assert not row["valid"]  # 0.99 was asked for
+
+
+def test_the_digits_reach_their_accuracy():
+    with threadpool_limits(limits=1):  # half a second, also where others hold a core
+        row = accuracy_row(DIGITS, "numpy")
+    assert row["accuracy"] >= 0.97
+    assert row["valid"]
+
+
+def test_sign_digits_that_are_not_there_say_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("ACCEL_SIGN_DIGITS", str(tmp_path))
+    with pytest.raises(Absent, match="set ACCEL_SIGN_DIGITS"):
+        accuracy_row(SIGNS, "numpy")
+    with pytest.raises(Absent, match=str(tmp_path)):
+        suite.sign_digits()
+
+
 def test_the_lesson_is_the_loop_as_printed():
     case = LessonCase(n_iter=20)
     assert LESSONS["accel numpy"](case)() == pytest.approx(LESSONS["as printed"](case)(), rel=1e-9)
@@ -124,7 +246,7 @@ def test_machine_facts_are_json():
 
 
 @pytest.fixture
-def run():
+def run(judged):
     """A small run with a GPU that wins from 1,000 rows on, and one invalid row."""
     found = [rows.ceiling_row("read bandwidth", name, [0.02, 0.02]) for name in ("numpy", "cupy")]
     found += [rows.ceiling_row("matrix rate", name, [0.1]) for name in ("numpy", "cupy")]
@@ -138,6 +260,19 @@ def run():
     found.append(rows.fit_row(FITS[0], "scikit-learn", model, 1.0, [0.1]))
     found.append(rows.lesson_row(LessonCase(), "accel numpy", 1.0, 1.0, 1.0, [0.01]))
     found.append(rows.memory_row("a fit", 1000, 10))
+    training, good, own = TRAINING[0], Trained(TRAINING[0].reference, "float32"), False
+    for name, seconds, made in (
+        ("accel numpy", 0.1, good),
+        ("scikit-learn", 0.2, good),
+        ("PyTorch", 0.4, Trained(good.loss, "float32", own)),
+        ("PyTorch compiled", 0.3, Trained(good.loss, "float32", own)),
+        ("PyTorch cuda", 0.01, Trained(2 * good.loss, "float32", own)),
+        ("PyTorch compiled cuda bfloat16", 0.01, Trained(good.loss, "bfloat16", own)),
+        ("accel cupy", 0.05, good),
+        ("accel cupy bfloat16", 0.02, Trained(good.loss, "bfloat16")),
+    ):
+        found.append(rows.training_row(training, name, made, 1.0, [seconds, seconds]))
+    found.append(judged)
     return {"date": "2026-01-01", "machine": machine.facts(), "rows": found}
 
 
@@ -151,9 +286,22 @@ def test_report_page(run, tmp_path, capsys):
     assert "| 2.00 |" in row  # times two-pass NumPy
     invalid = next(line for line in page.splitlines() if "PyTorch" in line)
     assert "INVALID" in invalid
-    for picture in ("roofline.svg", "sizes.svg", "gaps.svg"):
+    assert "| few epochs | accel numpy | hidden_layer_sizes=30, max_iter=12" in page
+    for picture in ("roofline.svg", "sizes.svg", "gaps.svg", "learning.svg"):
         assert picture in page
         assert (tmp_path / "page" / picture).read_text().lstrip().startswith("<?xml")
+
+
+def test_trainings_are_compared_within_the_run(run):
+    of = {kind: [row for row in run["rows"] if row["kind"] == kind]
+          for kind in ("training", "ceiling")}  # fmt: skip
+    table = training_table(of["training"], of["ceiling"])
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    ratios = {row[1]: (row[8], row[9]) for row in cells}
+    assert ratios["accel numpy"] == ("2.00", "3.00")  # PyTorch: the faster of its two ways
+    assert ratios["accel cupy"] == ("4.00", "")  # an invalid row is no peer
+    assert ratios["accel cupy bfloat16"] == ("10.00", "0.50")
+    assert all((row[11] == "INVALID") == (row[1] == "PyTorch cuda") for row in cells)
 
 
 def test_readme_table_is_replaced(run, tmp_path):

@@ -24,6 +24,7 @@ CASES = {
     "cosine, gelu": {"learning_rate": "cosine", "activation": "gelu"},
     "early stopping": {"early_stopping": True, "n_iter_no_change": 2, "max_iter": 40},
     "in order": {"shuffle": False},
+    "centred": {"center": True, "early_stopping": True},
     "any seed": {"random_state": None},
 }  # fmt: skip
 

@@ -51,7 +51,7 @@ def test_the_same_seed_is_the_same_network(accel_here, tmp_path):
 OPTIONS = ("--hidden", "16", "--activation", "gelu", "--alpha", "0.01", "--batch-size", "50",
            "--schedule", "cosine", "--dropout", "0.1", "--initialization", "he", "--solver",
            "adamw", "--early-stopping", "--learning-rate", "0.003", "--max-iter", "5",
-           "--precision", "float32")  # fmt: skip
+           "--precision", "float32", "--center")  # fmt: skip
 
 
 def test_every_option_arrives(accel_here, tmp_path):
@@ -61,7 +61,7 @@ def test_every_option_arrives(accel_here, tmp_path):
         "hidden_layer_sizes": (16,), "activation": "gelu", "alpha": 0.01, "batch_size": 50,
         "learning_rate": "cosine", "dropout": 0.1, "initialization": "he", "solver": "adamw",
         "early_stopping": True, "learning_rate_init": 0.003, "max_iter": 5, "backend": "numpy",
-        "random_state": 0, "precision": "float32",
+        "random_state": 0, "precision": "float32", "center": True,
     }  # fmt: skip
     assert {name: model[name] for name in wanted} == wanted
 

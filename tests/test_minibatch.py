@@ -228,7 +228,9 @@ def test_the_next_batch_is_on_its_way_while_one_is_computed_on(rng):
                               "compute", "compute"]  # fmt: skip
 
 
-@pytest.mark.parametrize("options", [{}, {"early_stopping": True}, {"shuffle": False}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"early_stopping": True}, {"shuffle": False}, {"center": True}], ids=str
+)
 def test_x_that_does_not_fit_stays_on_the_host_and_trains_the_same(monkeypatch, rng, options):
     X, y = rng.normal(size=(60, 4)).astype(np.float32), np.arange(60) % 3
     options = {"max_iter": 3, "batch_size": 16, "random_state": 0, "backend": "strict", **options}
@@ -279,7 +281,7 @@ def test_one_synchronisation_an_epoch(monkeypatch, rng, options):
 
 
 @pytest.mark.parametrize("options", [
-    {}, {"solver": "sgd"}, {"solver": "adamw", "activation": "gelu"},
+    {}, {"solver": "sgd", "center": True}, {"solver": "adamw", "activation": "gelu"},
     {"activation": "tanh", "dropout": 0.3}, {"activation": "logistic", "shuffle": False},
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("storage", ["float32", "uint8"])

@@ -8,10 +8,12 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier as PeerClassifier
 from sklearn.neural_network import MLPRegressor as PeerRegressor
 
 from accel import MLPClassifier, MLPRegressor, Status
+from accel.network import Network
 from accel.solvers.rules import SCHEDULES, SGD, Adam
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -167,7 +169,8 @@ def test_float32_follows_float64(backend):
 
 @pytest.mark.parametrize("options", [
     {"dropout": 0.4}, {"activation": "gelu"}, {"solver": "adamw"}, {"learning_rate": "cosine"},
-    {"initialization": "he"}, {"class_weight": "balanced"}, {"precision": "bfloat16"},
+    {"initialization": "he"}, {"center": True}, {"class_weight": "balanced"},
+    {"precision": "bfloat16"},
     {"solver": "lbfgs", "max_iter": 30, "alpha": 1.0}, {"solver": "gd", "max_iter": 30},
 ], ids=str)  # fmt: skip
 def test_what_scikit_learn_has_not_agrees_between_backends(backend, options):
@@ -182,6 +185,46 @@ def test_what_scikit_learn_has_not_agrees_between_backends(backend, options):
     for a, b in zip(here.coefs_, numpy.coefs_, strict=True):
         np.testing.assert_allclose(a, b, rtol=tol, atol=tol)
     assert max(np.abs(a - b).max() for a, b in zip(here.coefs_, plain.coefs_, strict=True)) > 1e-5
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"early_stopping": True, "max_iter": 12}, {"shuffle": False}, {"solver": "sgd"},
+    {"warm_start": True}, {"hidden_layer_sizes": ()},
+], ids=str)  # fmt: skip
+def test_centred_it_is_the_training_on_centred_columns(backend, options, tmp_path):
+    """And the network is one of X: the first b takes up the mean."""
+    X, y = data()
+    X = X + np.arange(6) * 10.0
+    options = {**BASE, **options}
+    mean = X.mean(axis=0)
+    if options.get("early_stopping"):  # the mean of the rows that are trained on
+        state, n = np.random.RandomState(3), Network(6, 3, (7, 5)).initial
+        n("glorot", state, np.float64)
+        mean = X[train_test_split(np.arange(len(X)), random_state=state, test_size=0.1)[0]].mean(0)
+    one = MLPClassifier(center=True, backend=backend.name, **options)
+    two = MLPClassifier(backend="numpy", **options)
+    for _ in range(1 + options.get("warm_start", False)):
+        one.fit(X, y)
+        two.fit(X - mean, y)
+    np.testing.assert_allclose(one.loss_curve_, two.loss_curve_, rtol=1e-8)
+    for a, b in zip(one.coefs_, two.coefs_, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
+    shifted = two.intercepts_[0] - mean @ two.coefs_[0]
+    np.testing.assert_allclose(one.intercepts_[0], shifted, rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(one.predict_proba(X), two.predict_proba(X - mean), atol=1e-8)
+    assert one.validation_scores_ == two.validation_scores_
+    seen = []
+    again = MLPClassifier(center=True, backend=backend.name, checkpoint=tmp_path, **options,
+                          callback=lambda progress: seen.append(progress.params()))  # fmt: skip
+    again.fit(X, y)
+    pairs = zip(again.coefs_, again.intercepts_, strict=True)
+    last = np.concatenate([part.ravel() for pair in pairs for part in pair])
+    if not options.get("early_stopping"):
+        np.testing.assert_array_equal(backend.to_numpy(seen[-1]), last)
+    with np.load(tmp_path / "best.npz") as best:
+        assert best["params"].shape == last.shape
+        if options.get("early_stopping"):
+            np.testing.assert_array_equal(best["params"], last)
 
 
 def test_adamw_is_pytorchs():

@@ -6,8 +6,6 @@ finished: the call is what is timed. `Absent` says why one cannot run here.
 
 from __future__ import annotations
 
-import importlib
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,34 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from accel.backends import BackendUnavailable, get_backend
 from accel.backends.numpy_backend import NumpyBackend
 from accel.benchmark.cases import CVCase, FitCase, LessonCase, PassCase
+from accel.benchmark.needs import Absent, Call, compiled, open_backend, quiet, require, torch_on
 from accel.estimators import LogisticRegression, LogisticRegressionCV
 from accel.losses import LOSSES
 from accel.network import Network
 from accel.objective import Objective
 
 Array = Any
-Call = Callable[[], Any]
-
-
-class Absent(RuntimeError):
-    """The contender is not installed, not usable here, or does not take this case."""
-
-
-def _require(package: str) -> Any:
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise Absent(f"{package} is not installed") from error
-
-
-def _backend(name: str) -> Any:
-    try:
-        return get_backend(name)
-    except BackendUnavailable as error:
-        raise Absent(str(error)) from error
 
 
 def _floats_only(case: PassCase) -> None:
@@ -114,9 +93,9 @@ def two_pass_numpy(case: PassCase) -> Call:
 def scikit_learn_pass(case: PassCase) -> Call:
     """scikit-learn's own objective and gradient, on all cores."""
     _floats_only(case)
-    linear_loss = _require("sklearn.linear_model._linear_loss")
-    losses = _require("sklearn._loss.loss")
-    cores = _require("joblib").cpu_count()
+    linear_loss = require("sklearn.linear_model._linear_loss")
+    losses = require("sklearn._loss.loss")
+    cores = require("joblib").cpu_count()
     X, labels, params = case.arrays
     K = case.n_outputs
     W, b = params[:-K].reshape(-1, K), params[-K:]
@@ -138,12 +117,10 @@ def scikit_learn_pass(case: PassCase) -> Call:
     return call
 
 
-def torch_pass(case: PassCase, compiled: bool, device: str) -> Call:
+def torch_pass(case: PassCase, is_compiled: bool, device: str) -> Call:
     """PyTorch's linear layer, loss and autograd."""
     _floats_only(case)
-    torch = _require("torch")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise Absent("torch sees no CUDA device")
+    torch = torch_on(device)
     X, labels, params = case.arrays
     K = case.n_outputs
     rows = torch.from_numpy(X).to(device)
@@ -158,7 +135,7 @@ def torch_pass(case: PassCase, compiled: bool, device: str) -> Call:
             return functional.cross_entropy(z, target)
         return functional.binary_cross_entropy_with_logits(z[:, 0], target)
 
-    forward = torch.compile(loss_of) if compiled else loss_of
+    forward = compiled(loss_of) if is_compiled else loss_of
 
     def call() -> tuple[float, Any]:
         W.grad = b.grad = None
@@ -167,15 +144,15 @@ def torch_pass(case: PassCase, compiled: bool, device: str) -> Call:
         gradient = torch.cat([W.grad.ravel(), b.grad]).cpu().numpy()
         return float(loss.detach()), gradient
 
-    return call
+    return quiet(call) if is_compiled else call
 
 
 def accel_fit(case: FitCase, backend_name: str) -> Call:
     """A full fit with accel's defaults."""
-    _backend(backend_name)
+    open_backend(backend_name)
     X, y = case.data
     model = LogisticRegression(C=case.C, tol=case.tol, backend=backend_name)
-    return _quiet(lambda: model.fit(X, y))
+    return quiet(lambda: model.fit(X, y))
 
 
 def scikit_learn_fit(case: FitCase, solver: str) -> Call:
@@ -184,13 +161,13 @@ def scikit_learn_fit(case: FitCase, solver: str) -> Call:
 
     X, y = case.data
     model = Peer(C=case.C, tol=case.tol, max_iter=10_000, solver=solver)
-    return _quiet(lambda: model.fit(X, y))
+    return quiet(lambda: model.fit(X, y))
 
 
 def scikit_learn_cupy_fit(case: FitCase) -> Call:
     """scikit-learn's lbfgs on CuPy arrays through its array API support."""
-    backend = _backend("cupy")
-    sklearn = _require("sklearn")
+    backend = open_backend("cupy")
+    sklearn = require("sklearn")
     from sklearn.linear_model import LogisticRegression as Peer
 
     X, y = case.data
@@ -205,22 +182,20 @@ def scikit_learn_cupy_fit(case: FitCase) -> Call:
             model.intercept_ = backend.to_numpy(backend.asarray(model.intercept_))
         return model
 
-    return _quiet(call)
+    return quiet(call)
 
 
 def scikit_learn_intelex_fit(case: FitCase) -> Call:
     """Intel's extension for scikit-learn."""
-    module = _require("sklearnex.linear_model")
+    module = require("sklearnex.linear_model")
     X, y = case.data
     model = module.LogisticRegression(C=case.C, tol=case.tol, max_iter=10_000)
-    return _quiet(lambda: model.fit(X, y))
+    return quiet(lambda: model.fit(X, y))
 
 
 def torch_fit(case: FitCase, device: str, max_iter: int = 1000) -> Call:
     """torch.optim.LBFGS with strong Wolfe line search, to the same max|gradient|."""
-    torch = _require("torch")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise Absent("torch sees no CUDA device")
+    torch = torch_on(device)
     X, y = case.data
     K = int(y.max()) + 1
     rows, target = torch.from_numpy(X).to(device), torch.from_numpy(y).to(device)
@@ -259,10 +234,10 @@ def torch_fit(case: FitCase, device: str, max_iter: int = 1000) -> Call:
 
 def accel_cv(case: CVCase, backend_name: str) -> Call:
     """All folds and C values together, and the refit."""
-    _backend(backend_name)
+    open_backend(backend_name)
     X, y = case.data
     model = LogisticRegressionCV(Cs=case.n_Cs, cv=case.n_folds, backend=backend_name)
-    return _quiet(lambda: model.fit(X, y))
+    return quiet(lambda: model.fit(X, y))
 
 
 def scikit_learn_cv(case: CVCase, n_threads: int | None) -> Call:
@@ -273,12 +248,12 @@ def scikit_learn_cv(case: CVCase, n_threads: int | None) -> Call:
     X, y = case.data
     model = Peer(Cs=case.n_Cs, cv=case.n_folds, l1_ratios=(0.0,), use_legacy_attributes=False)
     limited = threadpool_limits.wrap(limits=n_threads)
-    return _quiet(limited(lambda: model.fit(X, y)))
+    return quiet(limited(lambda: model.fit(X, y)))
 
 
 def accel_lesson(case: LessonCase, backend_name: str) -> Call:
     """The lesson's fit by accel's gradient descent."""
-    _backend(backend_name)
+    open_backend(backend_name)
     X, y = case.data
     model = LogisticRegression(
         C=float("inf"), solver="gd", learning_rate=case.learning_rate, max_iter=case.n_iter,
@@ -291,7 +266,7 @@ def accel_lesson(case: LessonCase, backend_name: str) -> Call:
         model.fit(X, y, coef_init=start)
         return float(model.objective_)
 
-    return _quiet(call)
+    return quiet(call)
 
 
 def lesson_as_printed(case: LessonCase) -> Call:
@@ -318,7 +293,7 @@ def accel_predict(case: PassCase, backend_name: str) -> Call:
     """Labels of every row by accel, X already on the device."""
     model = _fitted(LogisticRegression(), case)
     model.input_scale_ = case.input_scale
-    backend = _backend(backend_name)
+    backend = open_backend(backend_name)
     with backend.context():
         X = backend.asarray(case.arrays[0])
     return lambda: backend.to_numpy(model.predict(X))
@@ -344,29 +319,18 @@ def _fitted(model: Any, case: PassCase) -> Any:
     return model
 
 
-def _quiet(call: Call) -> Call:
-    """A fit that misses its objective is marked in its row, not warned of in the middle of it."""
-
-    def quiet() -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return call()
-
-    return quiet
-
-
 PASSES: dict[str, Callable[[PassCase], Call]] = {
-    "accel numpy": lambda case: accel_pass(case, _backend("numpy")),
+    "accel numpy": lambda case: accel_pass(case, open_backend("numpy")),
     "accel numpy, no numba": lambda case: accel_pass(case, _RowBlocks()),
-    "accel cupy": lambda case: accel_pass(case, _backend("cupy")),
+    "accel cupy": lambda case: accel_pass(case, open_backend("cupy")),
     "two-pass NumPy": two_pass_numpy,
     "scikit-learn": scikit_learn_pass,
-    "PyTorch": partial(torch_pass, compiled=False, device="cpu"),
-    "PyTorch cuda": partial(torch_pass, compiled=False, device="cuda"),
+    "PyTorch": partial(torch_pass, is_compiled=False, device="cpu"),
+    "PyTorch cuda": partial(torch_pass, is_compiled=False, device="cuda"),
 }
 COMPILED_PASSES: dict[str, Callable[[PassCase], Call]] = {  # they take half a minute to compile
-    "PyTorch compiled": partial(torch_pass, compiled=True, device="cpu"),
-    "PyTorch compiled cuda": partial(torch_pass, compiled=True, device="cuda"),
+    "PyTorch compiled": partial(torch_pass, is_compiled=True, device="cpu"),
+    "PyTorch compiled cuda": partial(torch_pass, is_compiled=True, device="cuda"),
 }
 FIT_CONTENDERS: dict[str, Callable[[FitCase], Call]] = {
     "accel numpy": partial(accel_fit, backend_name="numpy"),

@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from accel.benchmark.cases import LARGEST_ERROR, CVCase, FitCase, LessonCase, PassCase
+from accel.benchmark.cases import (
+    LARGEST_ERROR,
+    CVCase,
+    FitCase,
+    LessonCase,
+    PassCase,
+    Trained,
+    TrainingCase,
+)
 from accel.benchmark.ceilings import CEILINGS
 from accel.benchmark.timer import summary
 
@@ -96,4 +104,19 @@ def predict_row(
         "shape": [case.n_samples, case.n_features, case.n_outputs], "cold_s": cold_s, **times,
         "gigabytes_per_s": case.n_bytes / times["median_s"] / 1e9, "error": error,
         "valid": error <= 1e-3,
+    }  # fmt: skip
+
+
+def training_row(
+    case: TrainingCase, contender: str, trained: Trained, cold_s: float, samples: list[float]
+) -> dict[str, Any]:
+    """A training by batches, with its loss against scikit-learn's in float64."""
+    times = summary(samples)
+    return {
+        "kind": "training", "case": str(case), "contender": contender, "dtype": case.dtype,
+        "precision": trained.precision, "shape": [*case.data[0].shape, case.layers[-1]],
+        "epochs": case.n_epochs, "cold_s": cold_s, **times,
+        "samples_per_s": case.n_rows / times["median_s"],
+        "gigaflops": case.flops / times["median_s"] / 1e9,
+        "objective": trained.loss, "error": trained.error(case), "valid": trained.is_valid(case),
     }  # fmt: skip

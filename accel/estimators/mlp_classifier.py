@@ -90,6 +90,10 @@ class MLPClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
     precision : {"float32", "tf32", "bfloat16"}, default="float32"
         Of the factors of products while training; sums, parameters and all else are float32. On a
         GPU the tensor cores do it; elsewhere it is emulated. X must not be float64.
+    center : bool, default=False
+        Train on X less its column means, which the first b takes up, exactly: the network is one of
+        X. Columns of one sign, as pixels, pull the weights of a unit all one way; centred, far
+        fewer epochs do. Not scikit-learn's steps then.
     input_scale : float, default=1.0
         Factor of X: pixels as uint8 with ``input_scale=1/255`` train as ``X / 255``, uncopied.
     backend : str, default="auto"
@@ -147,8 +151,8 @@ class MLPClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
     Notes
     -----
     With the same arguments and random_state, epochs of "sgd" and "adam" are scikit-learn's to
-    rounding. It has no class_weight, dropout, initialization, precision, input_scale, backend,
-    callback, checkpoint, gelu, adamw, gd and cosine.
+    rounding. It has no class_weight, dropout, initialization, precision, center, input_scale,
+    backend, callback, checkpoint, gelu, adamw, gd and cosine.
     """
 
     def __init__(
@@ -181,6 +185,7 @@ class MLPClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
         dropout: float = 0.0,
         initialization: str = "glorot",
         precision: str = "float32",
+        center: bool = False,
         input_scale: float = 1.0,
         backend: str = "auto",
         callback: Callable[[Any], Any] | None = None,
@@ -214,6 +219,7 @@ class MLPClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
         self.dropout = dropout
         self.initialization = initialization
         self.precision = precision
+        self.center = center
         self.input_scale = input_scale
         self.backend = backend
         self.callback = callback

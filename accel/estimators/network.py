@@ -26,6 +26,7 @@ from accel.estimators.network_training import (
     BLOCK_BYTES,
     Problem,
     first_state,
+    move,
     problem_of,
     split_rows,
     stochastic_solver,
@@ -35,7 +36,7 @@ from accel.estimators.network_training import (
 from accel.network import Network
 from accel.objective import Objective
 from accel.solvers import Solution, Status, minimize
-from accel.solvers.epochs import EpochProgress, Limits, Training
+from accel.solvers.epochs import EpochProgress, Limits, StochasticSolver, Training
 
 Array = Any
 PRINT_EVERY = 10
@@ -137,6 +138,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
             training = store.load(backend) or training
         resumed = training.epoch
         solver = stochastic_solver(problem, training, rows, held_out)
+        if not first and not resumed:
+            move(training, solver, problem)
         limits = Limits(options.max_iter, options.tol, options.n_iter_no_change)
 
         def after_epoch(training: Training, progress: EpochProgress) -> Any:
@@ -144,14 +147,14 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
                 _say(progress)
             if store is not None:
                 is_last = training.ended is not None or training.epoch == options.max_iter
-                store.save(training, backend, is_last=is_last)
+                store.save(training, backend, is_last=is_last, expand=solver.expand)
             stop = self.callback(progress) if self.callback is not None else None
             return stop or incremental
 
         status = solver.train(training, limits, after_epoch=after_epoch)
         if incremental and status is Status.STOPPED:
             status = Status.ONE_EPOCH
-        self._keep_training(problem, training)
+        self._keep_training(problem, training, solver)
         return _epochs_ending(status, training, resumed)
 
     def _minimize(self, problem: Problem, *, first: bool, incremental: bool) -> _Ending:
@@ -222,12 +225,14 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         store.prepare()
         return store
 
-    def _keep_training(self, problem: Problem, training: Training) -> None:
+    def _keep_training(
+        self, problem: Problem, training: Training, solver: StochasticSolver
+    ) -> None:
         """Fitted attributes of a training by batches, all at once, on the host."""
         early = problem.options.early_stopping
-        values, arrays = pack(training, problem.backend)
-        self._kept = values, arrays
-        self._keep_params(problem, arrays["best_params" if early else "params"])
+        params = solver.expand(training.best_params if early else training.params)
+        self._kept = pack(training, problem.backend)
+        self._keep_params(problem, problem.backend.to_numpy(params))
         self.loss_curve_ = training.loss_curve
         self.loss_ = training.loss_curve[-1] if training.loss_curve else float("nan")
         self.best_loss_ = None if early else training.best_loss
@@ -312,6 +317,8 @@ def _full_batch_ending(solution: Solution, tol: float) -> _Ending:
 def _check_incremental(options: NetworkOptions) -> None:
     if options.early_stopping:
         raise ValueError("partial_fit does not support early_stopping=True")
+    if options.center:
+        raise ValueError("center=True needs the mean of all rows: use fit.")
     if options.learning_rate == "cosine":
         raise ValueError("learning_rate='cosine' needs the number of epochs: use fit.")
     if options.checkpoint is not None:

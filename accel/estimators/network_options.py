@@ -68,6 +68,7 @@ class NetworkOptions:
     n_iter_no_change: float
     dropout: float
     precision: str
+    center: bool
     input_scale: float
     checkpoint: Path | None
     checkpoint_every: int
@@ -152,6 +153,7 @@ def network_options(estimator: Any) -> NetworkOptions:
         n_iter_no_change=_patience(e.n_iter_no_change),
         dropout=_share("dropout", e.dropout),
         precision=check_choice("precision", e.precision, PRECISIONS),
+        center=check_flag("center", e.center),
         input_scale=check_input_scale(e.input_scale),
         checkpoint=_folder(e.checkpoint),
         checkpoint_every=check_positive("checkpoint_every", e.checkpoint_every),
@@ -173,6 +175,7 @@ def _refuse_with_full_batch(options: NetworkOptions) -> None:
     asked = {
         f"dropout={options.dropout}": options.dropout > 0,
         f"precision={options.precision!r}": options.precision != "float32",
+        f"center={options.center}": options.center,
         f"checkpoint={str(options.checkpoint)!r}": options.checkpoint is not None,
     }
     for what, is_asked in asked.items():

@@ -64,6 +64,8 @@ def problem_of(
     backend: Backend,
 ) -> Problem:
     """The data on the device, or X in host memory where the device has no room for it."""
+    if options.center and is_sparse(X):
+        raise ValueError("center=True would make a sparse X dense: leave it False, or densify X.")
     is_double = str(X.dtype).endswith("float64")
     if options.precision != "float32" and (is_double or is_sparse(X)):
         kind = "sparse" if is_sparse(X) else "float64"
@@ -116,6 +118,18 @@ def stochastic_solver(
     decay = backend.asarray(problem.network.penalty(options.alpha), dtype=problem.dtype)
     weight = targets.weight
     n_steps = options.max_iter * -(-len(training.places) // size)
+    batches = Batches(
+        problem.X,
+        backend.asarray(targets.Y),
+        None if weight is None else backend.asarray(weight, dtype=problem.dtype),
+        size=size,
+        dtype=problem.dtype,
+        backend=backend,
+        is_resident=problem.is_resident,
+        input_scale=options.input_scale,
+    )
+    if options.center:
+        batches.shift = batches.mean(rows)
     return StochasticSolver(
         objective=BatchObjective(
             loss=targets.loss,
@@ -128,16 +142,7 @@ def stochastic_solver(
             dropout=options.dropout,
             seed=training.seed,
         ),
-        batches=Batches(
-            problem.X,
-            backend.asarray(targets.Y),
-            None if weight is None else backend.asarray(weight, dtype=problem.dtype),
-            size=size,
-            dtype=problem.dtype,
-            backend=backend,
-            is_resident=problem.is_resident,
-            input_scale=options.input_scale,
-        ),
+        batches=batches,
         rows=rows,
         rule=RULES[options.solver](options, decay, backend.adam(training.params, n_steps)),
         schedule=options.schedule,
@@ -197,6 +202,15 @@ def first_state(
         learning_rate=options.learning_rate_init,
         seed=int(random_state.randint(1 << 31)) if options.dropout else 0,
     )
+
+
+def move(training: Training, solver: StochasticSolver, problem: Problem) -> None:
+    """Turn first parameters of X, as a warm start has them, into those of the shifted rows."""
+    xp, shift = problem.backend.xp, solver.batches.shift
+    if shift is None:
+        return
+    for params in (training.params, training.best_params):
+        xp.copyto(params, problem.network.moved(params, -shift, xp=xp))
 
 
 def with_curves(training: Training, last: Training) -> Training:

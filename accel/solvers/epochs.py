@@ -28,7 +28,7 @@ class Training:
     Parameters
     ----------
     params : array (n_params,)
-        Parameters, on the device; the steps write into it.
+        Parameters, on the device, for the rows as they come in batches; the steps write into it.
     memory : list of array (n_params,)
         What the update rule remembers, on the device.
     best_params : array (n_params,)
@@ -210,6 +210,22 @@ class StochasticSolver:
                 return Status.INTERRUPTED
         return training.ended or Status.MAX_EPOCHS
 
+    def expand(self, params: Array) -> Array:
+        """Parameters of X, from those of the rows as they come in batches.
+
+        Parameters
+        ----------
+        params : array (n_params,)
+            Of a training.
+
+        Returns
+        -------
+        array (n_params,)
+            The same where the batches are not shifted.
+        """
+        shift, xp = self.batches.shift, self.objective.backend.xp
+        return params if shift is None else self.objective.network.moved(params, shift, xp=xp)
+
     def _epoch(self, training: Training, interrupts: _Interrupts) -> float | None:
         """Mean loss of an epoch of steps; infinite where a parameter is, None if interrupted."""
         backend, n, total = self.objective.backend, 0, 0.0
@@ -251,7 +267,7 @@ class StochasticSolver:
         idle = loss > training.best_loss - limits.tol
         training.best_loss = min(loss, training.best_loss)
         if self.score is not None:
-            score = self.score(training.params)
+            score = self.score(self.expand(training.params))
             training.validation_scores.append(score)
             improved = score > training.best_score
             idle = score < training.best_score + limits.tol
@@ -282,7 +298,7 @@ class StochasticSolver:
             learning_rate=training.learning_rate,
             elapsed_s=elapsed_s,
             max_iter=limits.max_iter,
-            params=lambda: training.params,
+            params=lambda: self.expand(training.params),
         )
 
 
