@@ -17,6 +17,7 @@ from accel.network import Workspace
 
 if TYPE_CHECKING:
     from accel.backends import Backend
+    from accel.backends.base import StepKernels
     from accel.losses import PointLoss
     from accel.network import Network
 
@@ -240,6 +241,8 @@ class BatchObjective:
         Computes.
     precision : str, default="float32"
         Of the products, one of `accel.backends.precision.PRECISIONS`.
+    kernels : StepKernels, optional
+        Fused losses of the backend.
     dropout : float, default=0.0
         Share of the hidden outputs that are dropped.
     seed : int, default=0
@@ -256,6 +259,7 @@ class BatchObjective:
         like: Array,
         backend: Backend,
         precision: str = "float32",
+        kernels: StepKernels | None = None,
         dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -264,7 +268,8 @@ class BatchObjective:
         self._workspace = Workspace(network, size, like, xp=xp, product=backend.product(precision))
         self._gradient, self._shrink = xp.empty_like(like), xp.empty_like(like)
         self._penalty = backend.asarray(network.penalty(alpha), dtype=like.dtype)
-        self._penalties: dict[int, Array] = {}
+        self._equal: dict[int, tuple[Array, Array]] = {}
+        self._fused = kernels.residuals.get(loss.name) if kernels else None
         self._residual = xp.empty((size, network.n_out), dtype=like.dtype, device=like.device)
         self._masks: Callable[[int, int], list[Array]] = lambda step, n_rows: []  # noqa: ARG005
         if dropout:
@@ -294,27 +299,29 @@ class BatchObjective:
         raw_prediction, backprop = self.network.forward(
             params, batch.X, xp=xp, workspace=self._workspace, masks=self._masks(step, n)
         )
-        loss, slope = self.loss.loss_gradient(batch.Y, raw_prediction, xp=xp)
-        residual, shrink = self._residual[:n, :], self._shrink
-        if batch.weights is None:
-            penalty = self._penalty_of(n)
-            value = xp.sum(loss, dtype=xp.float64) / n
-            xp.divide(slope, n, out=residual)
+        share, penalty = self._shares(batch.weights, n)
+        if self._fused is not None:
+            value, residual = self._fused(batch.Y, share, raw_prediction), raw_prediction
         else:
-            total = xp.sum(batch.weights)
-            share = batch.weights / total
+            residual = self._residual[:n, :]
+            loss, slope = self.loss.loss_gradient(batch.Y, raw_prediction, xp=xp)
             value = xp.sum(loss * share, dtype=xp.float64)
             xp.multiply(slope, share[:, None], out=residual)
-            penalty = self._penalty / total
         gradient = backprop(residual, out=self._gradient)
         if self.alpha:
+            shrink = self._shrink
             xp.multiply(penalty, params, out=shrink)
             gradient += shrink
             value = value + 0.5 * (shrink @ params)
         return value, gradient
 
-    def _penalty_of(self, n_rows: int) -> Array:
-        """The penalty of a batch of rows of weight one; there are two lengths of a batch."""
-        if n_rows not in self._penalties:
-            self._penalties[n_rows] = self._penalty / n_rows
-        return self._penalties[n_rows]
+    def _shares(self, weights: Array | None, n_rows: int) -> tuple[Array, Array]:
+        """Each row's share of the weight of its batch, and the penalty on that weight."""
+        if weights is not None:
+            total = self.backend.xp.sum(weights)
+            return weights / total, self._penalty / total
+        if n_rows not in self._equal:  # there are two lengths of a batch
+            like = self._residual
+            ones = self.backend.xp.ones(n_rows, dtype=like.dtype, device=like.device)
+            self._equal[n_rows] = (ones / n_rows, self._penalty / n_rows)
+        return self._equal[n_rows]

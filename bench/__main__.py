@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 from textwrap import fill
 
-from bench import coordinates, optima
+from bench import coordinates, networks_page, optima
 from bench.compare import compare
 from bench.convergence_report import WIDTH, pictures, summary
 from bench.report import between_marks, load, machine_line, newest, readme_table, report
 
 ROOT = Path(__file__).resolve().parents[1]
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "convergence.md"
+NETWORKS = ROOT / "docs" / "networks.md"
 PAGE_MARKS = ("<!-- convergence -->", "<!-- /convergence -->")
 
 
@@ -40,6 +41,12 @@ def _convergence(options: argparse.Namespace) -> None:
         print(f"\n{len(written)} pictures written to {options.plots}")
 
 
+def _networks(options: argparse.Namespace) -> None:
+    run = load(options.json) if options.json else newest("training", "bench")
+    networks_page.write(run, NETWORKS)
+    print(f"written to {NETWORKS}")
+
+
 def _optima(options: argparse.Namespace) -> None:
     optima.write(options.case)
 
@@ -52,6 +59,7 @@ COMMANDS = {
     "report": _report,
     "compare": _compare,
     "convergence": _convergence,
+    "networks": _networks,
     "optima": _optima,
     "coordinates": _coordinates,
 }
@@ -76,6 +84,8 @@ def main(arguments: list[str] | None = None) -> int:
     four.add_argument("case", nargs="*", help="default: all of them")
     five = commands.add_parser("coordinates", help="draw what each change of variables is worth")
     five.add_argument("--out", type=Path, default=Path("docs/pictures/coordinates.png"))
+    six = commands.add_parser("networks", help="write the figures of docs/networks.md")
+    six.add_argument("json", nargs="?", type=Path, help="default: the newest in bench/results/")
     options = parser.parse_args(arguments)
     try:
         COMMANDS[options.command](options)

@@ -331,4 +331,5 @@ def _valid(row: dict) -> str:
 
 
 def _write(figure: Figure, path: Path) -> None:
-    write_atomically(path, lambda file: figure.savefig(file, format="svg"))
+    kind = path.suffix.removeprefix(".")
+    write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=120))

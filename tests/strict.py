@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import array_api_strict
 import numpy as np
 
-from accel.backends.base import BackendReport, PlainUploader, row_blocks
+from accel.backends.base import BackendReport, PlainUploader, StepKernels, row_blocks
 from accel.backends.interchange import with_out
 from accel.backends.precision import rounded_product
 
@@ -73,8 +73,8 @@ class StrictBackend:
     def product(self, precision):
         return rounded_product(precision, xp=self.xp)
 
-    def adam(self, params, n_steps):
-        return None
+    def step_kernels(self, params, n_steps):
+        return StepKernels()
 
     def gather(self, X, rows, out):
         xp.take(X, rows, axis=0, out=out)

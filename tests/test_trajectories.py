@@ -13,6 +13,7 @@ from sklearn.neural_network import MLPClassifier as PeerClassifier
 from sklearn.neural_network import MLPRegressor as PeerRegressor
 
 from accel import MLPClassifier, MLPRegressor, Status
+from accel.backends.base import StepKernels
 from accel.network import Network
 from accel.solvers.rules import SCHEDULES, SGD, Adam
 
@@ -261,14 +262,32 @@ def test_the_fused_adam_is_the_rule(rng):
             np.testing.assert_allclose(a, b, rtol=32 * eps, atol=32 * eps)
 
 
-def test_the_fused_adam_is_used_where_it_pays(monkeypatch):
+def test_fused_kernels_are_used_where_they_pay(monkeypatch):
     from accel.backends import get_backend, numpy_backend
 
     params = np.zeros(1000)
-    assert get_backend("numpy").adam(params, 1000) is None
-    assert get_backend("numpy").adam(params, 10**6) is not None
+    assert get_backend("numpy").step_kernels(params, 1000).adam is None
+    assert get_backend("numpy").step_kernels(params, 10**6).adam is not None
     monkeypatch.setattr(numpy_backend, "_kernels", lambda: (None, "no numba"))
-    assert get_backend("numpy").adam(params, 10**6) is None
+    assert get_backend("numpy").step_kernels(params, 10**6) == StepKernels()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_training_with_fused_kernels_is_the_plain_one(dtype, monkeypatch):
+    from accel.backends import numpy_backend
+
+    X, y = data()
+    X = X.astype(dtype)
+    weight = np.linspace(0.5, 2, len(y))
+    for given in (None, weight):
+        plain = MLPClassifier(backend="numpy", **BASE).fit(X, y, given)
+        with monkeypatch.context() as patch:
+            patch.setattr(numpy_backend, "FUSED_UPDATES", 0)
+            fused = MLPClassifier(backend="numpy", **BASE).fit(X, y, given)
+        tol = 1e-9 if dtype == "float64" else 2e-4
+        for one, two in zip(plain.coefs_, fused.coefs_, strict=True):
+            np.testing.assert_allclose(one, two, rtol=tol, atol=tol)
+        np.testing.assert_allclose(plain.loss_curve_, fused.loss_curve_, rtol=tol)
 
 
 def test_the_cosine_ends_at_zero_and_sums_to_its_half():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -121,6 +121,23 @@ class PlainUploader:
         """The copy is done."""
 
 
+@dataclass(frozen=True)
+class StepKernels:
+    """Fused parts of a training step; what is missing runs as the formula stands.
+
+    Parameters
+    ----------
+    adam : callable or None
+        (params, gradient, m, v, beta_1, beta_2, epsilon, rate): Adam's update in one pass.
+    residuals : mapping of str
+        Name of a loss -> (Y, weights, raw_prediction) -> the weighted sum of the loss; the raw
+        prediction becomes its gradient.
+    """
+
+    adam: Callable[..., None] | None = None
+    residuals: Mapping[str, Callable[[Array, Array, Array], Any]] = field(default_factory=dict)
+
+
 class Backend(Protocol):
     """An array namespace on a device, and the doors in and out of it."""
 
@@ -160,8 +177,8 @@ class Backend(Protocol):
     def product(self, precision: str) -> Product | None:
         """(a, b, out): out = a b with factors rounded; None where the namespace's own does."""
 
-    def adam(self, params: Array, n_steps: int) -> Callable[..., Any] | None:
-        """A fused update (params, gradient, m, v, beta_1, beta_2, epsilon, rate), if one pays."""
+    def step_kernels(self, params: Array, n_steps: int) -> StepKernels:
+        """Fused parts of a training step, where they pay for so many steps on these parameters."""
 
     def gather(self, X: Array, rows: Array, out: Array) -> None:
         """Rows of X by their places, all within it, written to out; nothing leaves the device."""

@@ -12,7 +12,13 @@ from typing import Any
 
 import array_api_compat as compat
 
-from accel.backends.base import BackendReport, BackendUnavailable, first_line, row_blocks
+from accel.backends.base import (
+    BackendReport,
+    BackendUnavailable,
+    StepKernels,
+    first_line,
+    row_blocks,
+)
 from accel.backends.interchange import is_sparse, to_host
 from accel.backends.kernels import cuda
 from accel.backends.kernels.adam_cuda import AdamUpdate
@@ -105,10 +111,10 @@ class CupyBackend:
         """The tensor cores'."""
         return None if precision == "float32" else TensorCoreProduct(self.cupy, precision)
 
-    def adam(self, params: Any, n_steps: int) -> Callable[..., Any] | None:  # noqa: ARG002
-        """The fused CUDA kernel where `KERNELS_VARIABLE` asks for it."""
+    def step_kernels(self, params: Any, n_steps: int) -> StepKernels:  # noqa: ARG002
+        """The fused Adam where `KERNELS_VARIABLE` asks for it."""
         asked_for = os.environ.get(KERNELS_VARIABLE) == "1"
-        return AdamUpdate(self.cupy, str(params.dtype)) if asked_for else None
+        return StepKernels(AdamUpdate(self.cupy, str(params.dtype)) if asked_for else None)
 
     def gather(self, X: Any, rows: Any, out: Any) -> None:
         """cupy.take; it wraps places that are out of bounds, so there must be none."""

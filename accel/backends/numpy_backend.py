@@ -21,6 +21,7 @@ from accel.backends.base import (
     BackendReport,
     BackendUnavailable,
     PlainUploader,
+    StepKernels,
     first_line,
     row_blocks,
 )
@@ -38,7 +39,7 @@ WHOLE_BYTES = 48 << 20
 FUSED_BYTES = 64 << 20
 # A product of fewer operations is as fast on one thread as on two (measured, batches of 256).
 THREADED_FLOPS = 5e6
-# Updates of a parameter by which the fused Adam (a nanosecond less each) pays for the same import.
+# Updates of a parameter by which the fused step (a nanosecond less each) pays for the same import.
 FUSED_UPDATES = 10**9
 
 
@@ -117,13 +118,16 @@ class NumpyBackend:
         """Factors rounded as a GPU's tensor cores round them; no faster."""
         return rounded_product(precision, xp=np)
 
-    def adam(self, params: Any, n_steps: int) -> Callable[..., Any] | None:
-        """Numba's, where it saves more than the import of numba costs."""
-        if params.size * n_steps < FUSED_UPDATES or _kernels()[0] is None:
-            return None
+    def step_kernels(self, params: Any, n_steps: int) -> StepKernels:
+        """Numba's, where they save more than the import of numba costs."""
+        if params.size * n_steps < FUSED_UPDATES:
+            return StepKernels()
+        cpu, _ = _kernels()
+        if cpu is None:
+            return StepKernels()
         from accel.backends.kernels.adam_cpu import adam
 
-        return adam
+        return StepKernels(adam, cpu.RESIDUALS)
 
     def gather(self, X: Any, rows: Any, out: Any) -> None:
         """numpy.take; "clip" because with the default mode it works through a copy of out."""

@@ -118,6 +118,7 @@ def stochastic_solver(
     decay = backend.asarray(problem.network.penalty(options.alpha), dtype=problem.dtype)
     weight = targets.weight
     n_steps = options.max_iter * -(-len(training.places) // size)
+    kernels = backend.step_kernels(training.params, n_steps)
     batches = Batches(
         problem.X,
         backend.asarray(targets.Y),
@@ -139,12 +140,13 @@ def stochastic_solver(
             like=training.params,
             backend=backend,
             precision=options.precision,
+            kernels=kernels,
             dropout=options.dropout,
             seed=training.seed,
         ),
         batches=batches,
         rows=rows,
-        rule=RULES[options.solver](options, decay, backend.adam(training.params, n_steps)),
+        rule=RULES[options.solver](options, decay, kernels.adam),
         schedule=options.schedule,
         initial_rate=options.learning_rate_init,
         shuffle=options.shuffle,

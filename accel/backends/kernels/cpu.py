@@ -336,6 +336,28 @@ def _softmax_kernel(
     return value
 
 
+def softmax_residual(Y: Array, s: Array, Z: Array) -> float:
+    """Weighted sum of the softmax cross-entropy; the raw predictions Z become its gradient.
+
+    Parameters
+    ----------
+    Y : ndarray (n, 1) of int32
+        Class indices.
+    s : ndarray (n,)
+        Weights.
+    Z : ndarray (n, K)
+        Raw predictions; written over.
+
+    Returns
+    -------
+    float
+        Summed in float64.
+    """
+    value: float = _softmax_loss(Y[:, 0], s, 0, len(Z), Z.shape[1], Z)
+    return value
+
+
+RESIDUALS = {"softmax": softmax_residual}
 PASSES = {
     "logistic": logistic_pass,
     "softmax": softmax_pass,
