@@ -22,7 +22,8 @@ Array = Any
 FORMAT, VERSION = "accel-checkpoint", 1
 LAST, BEST = "last.npz", "best.npz"
 HASH_BLOCK_BYTES = 16 << 20
-NUMBERS = ("learning_rate", "epoch", "step", "t", "best_loss", "best_score", "idle", "seed")
+NUMBERS = ("learning_rate", "epoch", "step", "t", "best_loss", "best_score", "best_epoch",
+           "saved_epoch", "idle", "seed")  # fmt: skip
 
 
 class CheckpointError(FileFormatError):
@@ -44,7 +45,10 @@ def digest(*arrays: Array) -> str:
     """
     total = hashlib.blake2b(digest_size=16)
     for array in arrays:
-        parts = [array.data, array.indices, array.indptr] if is_sparse(array) else [array]
+        parts = [array]
+        if is_sparse(array):
+            total.update(f"{array.shape}".encode())
+            parts = [array.data, array.indices, array.indptr]
         for part in parts:
             if part is None:
                 continue
@@ -177,11 +181,12 @@ class Checkpoint:
         """
         if training.epoch % self.every and not is_last:
             return
+        is_new = training.best_epoch > training.saved_epoch
+        training.saved_epoch = training.epoch
         values, arrays = pack(training, backend)
-        best = backend.to_numpy(expand(training.best_params))
-        old = self._read(BEST)
-        if old is None or not np.array_equal(old[1]["params"], best):
-            about = {name: values[name] for name in ("epoch", "best_loss", "best_score")}
+        if is_new:
+            best = backend.to_numpy(expand(training.best_params))
+            about = {name: values[name] for name in ("best_epoch", "best_loss", "best_score")}
             self._write(BEST, about, {"params": best})
         self._write(LAST, values, arrays)  # last: a kill in between repeats these epochs, bitwise
 
@@ -204,6 +209,7 @@ class Checkpoint:
             If the file is damaged or of another run.
         """
         found = self._read(LAST)
+        self._read(BEST)  # a damaged or foreign one is refused now, not after epochs of work
         if found is None:
             return None
         try:

@@ -72,10 +72,10 @@ class DropoutMasks:
             keys = np.random.SeedSequence([seed, step, layer]).generate_state(2)
             mask = self._masks[layer][:n_rows, :]
             word, scratch = (array[:n_rows, :] for array in self._words[layer])
-            word[...] = counter[:n_rows, :]
-            for key in keys:
-                word ^= int(key)
-                _mix(word, scratch, xp=xp)
+            xp.bitwise_xor(counter[:n_rows, :], int(keys[0]), out=word)
+            _mix(word, scratch, xp=xp)
+            word ^= int(keys[1])
+            _mix(word, scratch, xp=xp)
             xp.greater_equal(word, self._threshold, out=mask)
             mask *= self._scale
             drawn.append(mask)

@@ -248,7 +248,7 @@ def _check_coefficients(arrays: list[Any]) -> None:
 
 
 def _jsonable(value: Any) -> Any:
-    """Numbers of any type as JSON's; it has no infinity, and no keys that are not text."""
+    """Numbers of any type as JSON's, which has no keys that are not text."""
     if isinstance(value, dict):
         return {"pairs": [[_jsonable(key), _jsonable(item)] for key, item in value.items()]}
     if isinstance(value, list | tuple | np.ndarray):
@@ -258,9 +258,7 @@ def _jsonable(value: Any) -> Any:
     plain = value.item() if isinstance(value, np.generic) else value
     if isinstance(plain, Integral | bool):
         return plain if isinstance(plain, bool) else int(plain)
-    if isinstance(plain, Real):
-        return "inf" if float(plain) == float("inf") else float(plain)
-    return str(plain)
+    return float(plain) if isinstance(plain, Real) else None  # an object, as a RandomState
 
 
 def _from_json(value: Any) -> Any:
@@ -268,4 +266,4 @@ def _from_json(value: Any) -> Any:
         return tuple(_from_json(item) for item in value["items"])
     if isinstance(value, dict):
         return {_from_json(key): _from_json(item) for key, item in value["pairs"]}
-    return float("inf") if value == "inf" else value
+    return value

@@ -240,6 +240,11 @@ class Multilabel:
         both = Logistic().probabilities(xp.reshape(raw_prediction, (-1, 1)), xp=xp)
         return xp.reshape(both[:, 1], raw_prediction.shape)
 
+    def log_probabilities(self, raw_prediction: Array, *, xp: Any) -> Array:
+        """Its logarithm, from the raw predictions, never log(0)."""
+        both = Logistic().log_probabilities(xp.reshape(raw_prediction, (-1, 1)), xp=xp)
+        return xp.reshape(both[:, 1], raw_prediction.shape)
+
 
 class SquaredError:
     r"""Half the squared distance.
@@ -306,8 +311,5 @@ def row_sum(values: Array, *, xp: Any) -> Array:
 
 
 LOSSES: dict[str, Loss] = {"logistic": Logistic(), "softmax": Softmax()}
-TARGET_LOSSES: dict[str, TargetLoss] = {
-    "multilabel": Multilabel(),
-    "squared_error": SquaredError(),
-    "poisson": Poisson(),
-}
+MULTILABEL = Multilabel()
+TARGET_LOSSES: dict[str, TargetLoss] = {"squared_error": SquaredError(), "poisson": Poisson()}

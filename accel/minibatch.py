@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.backends.interchange import is_sparse, rows_at, take_rows
+from accel.backends.interchange import in_dtype, is_sparse, rows_at, take_rows
 from accel.dropout import DropoutMasks
 from accel.network import Workspace
 
@@ -26,7 +25,7 @@ Array = Any
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows on the device, in arrays that the next batch but one writes over.
+    """Rows on the device, in arrays that the next batch writes over.
 
     Parameters
     ----------
@@ -110,8 +109,10 @@ class Batches:
         n = self.X.shape[0] if order is None else len(order)
         cuts = [slice(k, min(k + self.size, n)) for k in range(0, n, self.size)]
         places: Any = None if order is None else self.backend.asarray(order)
-        X = self._resident_rows if self._is_resident else partial(self._uploaded_rows, order)
-        for cut, rows in zip(cuts, X(cuts, places), strict=True):
+        X = self._uploaded_rows(cuts, order)
+        if self._is_resident:
+            X = self._resident_rows(cuts, places)
+        for cut, rows in zip(cuts, X, strict=True):
             where = cut if places is None else places[cut]
             weights = None if self.weights is None else self._rows_of("weights", where, cut)
             yield Batch(self._converted(rows), self._rows_of("Y", where, cut), weights)
@@ -152,11 +153,8 @@ class Batches:
         self.backend.gather(source, where, out)
         return out
 
-    def _uploaded_rows(
-        self, order: NDArray[np.intp] | None, cuts: list[slice], places: Array | None
-    ) -> Iterator[Array]:
+    def _uploaded_rows(self, cuts: list[slice], order: NDArray[np.intp] | None) -> Iterator[Array]:
         """Two buffers on each side: one is gathered and copied while the other is computed on."""
-        del places
         X, link, host = self.X, self._link, self._host
         device = [
             self._array(("device", k), X.shape[1:], self.backend.asarray(X[:0, ...]).dtype)
@@ -173,25 +171,30 @@ class Batches:
             else:
                 np.take(X, order[cuts[k]], axis=0, out=out, mode="clip")
 
-        with ThreadPoolExecutor(1, thread_name_prefix="accel-gather") as thread:
-            gathered = thread.submit(gather, 0)
-            for k in range(len(cuts) + 1):
-                if k < len(cuts):
-                    gathered.result()
-                    n = cuts[k].stop - cuts[k].start
-                    tokens[k % 2] = link.upload(host[k % 2][:n, ...], device[k % 2][:n, ...])
-                    if k + 1 < len(cuts):
-                        gathered = thread.submit(gather, k + 1)
-                if k:  # the copy of batch k runs while batch k - 1 is computed on
-                    link.wait_on_device(tokens[(k - 1) % 2])
-                    n = cuts[k - 1].stop - cuts[k - 1].start
-                    yield device[(k - 1) % 2][:n, ...]
+        try:
+            with ThreadPoolExecutor(1, thread_name_prefix="accel-gather") as thread:
+                gathered = thread.submit(gather, 0)
+                for k in range(len(cuts) + 1):
+                    if k < len(cuts):
+                        gathered.result()
+                        n = cuts[k].stop - cuts[k].start
+                        tokens[k % 2] = link.upload(host[k % 2][:n, ...], device[k % 2][:n, ...])
+                        if k + 1 < len(cuts):
+                            gathered = thread.submit(gather, k + 1)
+                    if k:  # the copy of batch k runs while batch k - 1 is computed on
+                        link.wait_on_device(tokens[(k - 1) % 2])
+                        n = cuts[k - 1].stop - cuts[k - 1].start
+                        yield device[(k - 1) % 2][:n, ...]
+        finally:  # an epoch that is left early leaves no copy behind that writes into its arrays
+            for token in tokens:
+                if token is not None:
+                    link.wait_on_host(token)
 
     def _converted(self, rows: Array) -> Array:
         """Rows in the dtype of the arithmetic, times the factor of X, less the shift."""
         xp = self.backend.xp
         if is_sparse(rows):
-            rows = rows.astype(self.dtype, copy=False)
+            rows = in_dtype(rows, self.dtype)
             return rows if self._input_scale == 1 else rows * self._input_scale
         is_ready = rows.dtype == self.dtype and self._input_scale == 1
         if is_ready and self.shift is None:
@@ -209,9 +212,8 @@ class Batches:
 
     def _array(self, name: Any, shape: tuple[int, ...], dtype: Any) -> Array:
         if name not in self._arrays:
-            device = self.backend.asarray(np.zeros(1)).device
             self._arrays[name] = self.backend.xp.empty(
-                (self.size, *shape), dtype=dtype, device=device
+                (self.size, *shape), dtype=dtype, device=self.backend.device
             )
         return self._arrays[name]
 
@@ -268,7 +270,7 @@ class BatchObjective:
         self._workspace = Workspace(network, size, like, xp=xp, product=backend.product(precision))
         self._gradient, self._shrink = xp.empty_like(like), xp.empty_like(like)
         self._penalty = backend.asarray(network.penalty(alpha), dtype=like.dtype)
-        self._equal: dict[int, tuple[Array, Array]] = {}
+        self._equal: dict[int, Array] = {}
         self._fused = kernels.residuals.get(loss.name) if kernels else None
         self._residual = xp.empty((size, network.n_out), dtype=like.dtype, device=like.device)
         self._masks: Callable[[int, int], list[Array]] = lambda step, n_rows: []  # noqa: ARG005
@@ -277,7 +279,7 @@ class BatchObjective:
             self._masks = lambda step, n_rows: masks.draw(seed, step, n_rows)
 
     def value_and_grad(self, params: Array, batch: Batch, step: int) -> tuple[Array, Array]:
-        """Objective and gradient; nothing waits for the device.
+        """Objective and gradient; for dense rows nothing waits for the device.
 
         Parameters
         ----------
@@ -291,7 +293,7 @@ class BatchObjective:
         Returns
         -------
         value : 0-d array of float64
-            f_B(params), with the masks of this step.
+            f_B(params), with the masks of this step; its penalty is summed in the dtype of params.
         gradient : array (n_params,)
             Lasts until the next call; may be written over.
         """
@@ -299,7 +301,7 @@ class BatchObjective:
         raw_prediction, backprop = self.network.forward(
             params, batch.X, xp=xp, workspace=self._workspace, masks=self._masks(step, n)
         )
-        share, penalty = self._shares(batch.weights, n)
+        share, total = self._shares(batch.weights, n)
         if self._fused is not None:
             value, residual = self._fused(batch.Y, share, raw_prediction), raw_prediction
         else:
@@ -310,18 +312,19 @@ class BatchObjective:
         gradient = backprop(residual, out=self._gradient)
         if self.alpha:
             shrink = self._shrink
-            xp.multiply(penalty, params, out=shrink)
+            xp.multiply(self._penalty, params, out=shrink)
+            shrink /= total
             gradient += shrink
             value = value + 0.5 * (shrink @ params)
         return value, gradient
 
-    def _shares(self, weights: Array | None, n_rows: int) -> tuple[Array, Array]:
-        """Each row's share of the weight of its batch, and the penalty on that weight."""
+    def _shares(self, weights: Array | None, n_rows: int) -> tuple[Array, Any]:
+        """Each row's share of the weight of its batch, and that weight."""
         if weights is not None:
             total = self.backend.xp.sum(weights)
-            return weights / total, self._penalty / total
+            return weights / total, total
         if n_rows not in self._equal:  # there are two lengths of a batch
             like = self._residual
             ones = self.backend.xp.ones(n_rows, dtype=like.dtype, device=like.device)
-            self._equal[n_rows] = (ones / n_rows, self._penalty / n_rows)
-        return self._equal[n_rows]
+            self._equal[n_rows] = ones / n_rows
+        return self._equal[n_rows], n_rows

@@ -195,7 +195,9 @@ def train(
         y_test, predicted, labels=classes, target_names=labels, zero_division=0.0
     )
     with stages("write"):
-        plots.cost_curve(files["cost.png"], model.loss_curve_, "Objective before each update")
+        by_epochs = "epoch" in model.account_.passes
+        title = "Mean loss of each epoch" if by_epochs else "Objective before each update"
+        plots.cost_curve(files["cost.png"], model.loss_curve_, title)
         plots.confusion(files["confusion.png"], matrix, labels)
         write_atomically(files["report.txt"], lambda file: file.write(report.encode()))
     return Trained(

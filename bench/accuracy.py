@@ -14,6 +14,7 @@ import numpy as np
 from accel import LogisticRegression, MLPClassifier
 from accel.benchmark.needs import open_backend
 from accel.datasets import Dataset, load_digits
+from accel.estimators.prediction import raw_prediction
 from accel.network import Network
 from accel.solvers.epochs import EpochProgress
 from accel.train import split
@@ -78,14 +79,17 @@ class _Judge:
         hidden = tuple(np.atleast_1d(model.hidden_layer_sizes))
         self._network = Network(X.shape[1], len(self._labels), hidden, model.activation)
         with backend.context():
-            self._X = backend.asarray(X_test * X.dtype.type(model.input_scale))
+            self._X = backend.asarray(X_test)
+            self._scale = backend.asarray(self._network.input_scale(model.input_scale))
         self.accuracy: list[float] = []
         self.seconds = 0.0
 
     def __call__(self, progress: EpochProgress) -> None:
         started, backend = time.perf_counter(), self._backend
-        raw_prediction, _ = self._network.forward(progress.params(), self._X, xp=backend.xp)
-        best = backend.to_numpy(raw_prediction).argmax(axis=1)
+        params = progress.params()
+        params = params * backend.xp.astype(self._scale, params.dtype)
+        raw = raw_prediction(self._network, params, self._X, xp=backend.xp)
+        best = backend.to_numpy(raw).argmax(axis=1)
         self.accuracy.append(float(np.mean(self._labels[best] == self._y)))
         self.seconds += time.perf_counter() - started
 

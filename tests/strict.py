@@ -73,7 +73,10 @@ class StrictBackend:
     def product(self, precision):
         return rounded_product(precision, xp=self.xp)
 
-    def step_kernels(self, params, n_steps):
+    def emulates(self, precision):
+        return precision != "float32"
+
+    def step_kernels(self, params, steps):
         return StepKernels()
 
     def gather(self, X, rows, out):

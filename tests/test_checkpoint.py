@@ -113,6 +113,41 @@ def test_another_run_is_refused_and_named(tmp_path, change):
     assert (tmp_path / "last.npz").read_bytes() == before
 
 
+def test_the_same_values_of_other_types_are_the_same_run(tmp_path):
+    X, y = data()
+    options = {**OPTIONS, "backend": "numpy", "checkpoint": tmp_path}
+    MLPClassifier(callback=stop_after(3), **options).fit(X, y)
+    options |= {"hidden_layer_sizes": [np.int64(6)], "alpha": np.float64(1e-4), "verbose": 0}
+    assert "from epoch 3" in MLPClassifier(**options).fit(X, y).account_.ending
+
+
+def test_a_foreign_best_is_refused_before_any_work(tmp_path):
+    X, y = data()
+    MLPClassifier(backend="numpy", checkpoint=tmp_path, **OPTIONS).fit(X, y)
+    (tmp_path / "last.npz").unlink()
+    seen = []
+    model = MLPClassifier(
+        backend="numpy", checkpoint=tmp_path, alpha=9.0, callback=seen.append, **OPTIONS
+    )
+    with pytest.raises(CheckpointError, match=r"best.npz is of another run \(alpha differ\)"):
+        model.fit(X, y)
+    assert not seen
+
+
+@pytest.mark.parametrize("is_fused", [True, False])
+def test_kernels_are_chosen_whatever_the_number_of_epochs(is_fused, tmp_path, monkeypatch):
+    """So a longer run goes on bitwise as it would have begun."""
+    from accel.backends import numpy_backend
+
+    X, y = data()
+    options, (n_params, steps) = {**OPTIONS, "backend": "numpy"}, (6 * 6 + 7 * 3, 8)
+    monkeypatch.setattr(numpy_backend, "FUSED_UPDATES", n_params * steps + (not is_fused))
+    MLPClassifier(checkpoint=tmp_path, **options).fit(X, y)
+    options["max_iter"] = 20
+    rest = MLPClassifier(checkpoint=tmp_path, **options).fit(X, y)
+    assert_bitwise(rest, MLPClassifier(**options).fit(X, y))
+
+
 @pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "another format"])
 def test_a_damaged_file_is_one_sentence(tmp_path, damage):
     X, y = data()
@@ -165,6 +200,8 @@ def test_refused_where_it_has_no_meaning(tmp_path):
     X, y = data()
     with pytest.raises(ValueError, match=r"checkpoint=.* does nothing with solver='lbfgs'"):
         MLPClassifier(solver="lbfgs", checkpoint=tmp_path).fit(X, y)
+    with pytest.raises(ValueError, match="set warm_start=False"):
+        MLPClassifier(warm_start=True, checkpoint=tmp_path).fit(X, y)
     with pytest.raises(ValueError, match="checkpoint is for fit"):
         MLPRegressor(checkpoint=tmp_path).partial_fit(X, y)
     for wrong in (3, "", b"x"):
@@ -180,6 +217,9 @@ def test_digest_sees_values_shapes_and_types(rng):
     X = rng.normal(size=(30, 4))
     kinds = [X, X.astype(np.float32), X.reshape(60, 2), X + 1e-15, scipy.sparse.csr_array(X)]
     assert len({digest(kind) for kind in kinds}) == len(kinds)
+    narrow = scipy.sparse.csr_array(X)
+    wider = scipy.sparse.csr_array((narrow.data, narrow.indices, narrow.indptr), (30, 5))
+    assert digest(wider) != digest(narrow)
     assert digest(X, None) == digest(X.copy(order="F"))
 
 

@@ -118,7 +118,7 @@ def test_adam_on_the_host_is_the_rule(dtype, tmp_path, rng, monkeypatch):
     monkeypatch.setattr(adam_cuda, "MOST_BLOCKS", 3)
     plain = Adam(0.8, 0.95, 1e-5)
     fused = Adam(0.8, 0.95, 1e-5, fused=adam_cuda.AdamUpdate(AdamCupy(tmp_path), dtype))
-    one, two = ([a.astype(dtype) for a in np.zeros((4, 1000))] for _ in range(2))
+    one, two = ([a.astype(dtype) for a in np.zeros((3, 1000))] for _ in range(2))
     for step in (1, 2, 3):
         gradient = rng.normal(size=1000).astype(dtype)
         for rule, (params, *memory) in ((plain, one), (fused, two)):

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accel.losses import LOSSES, TARGET_LOSSES
+from accel.losses import LOSSES, MULTILABEL, TARGET_LOSSES
 from tests.closeness import assert_close
+
+NUMBERS = {**TARGET_LOSSES, "multilabel": MULTILABEL}
 
 RAW = [0.0, 1e-8, -1e-8, 0.5, -0.5, 3.0, -3.0, 20.0, -20.0, 40.0, -40.0, 700.0, -700.0, 1e4, -1e4]
 
@@ -128,11 +130,11 @@ def exact_target(name, y, z):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", TARGET_LOSSES)
+@pytest.mark.parametrize("name", NUMBERS)
 def test_target_losses_against_mpmath(backend, name, dtype):
     y = np.array([[0, 1, 1], [1, 0, 0], [1, 1, 0], [0, 0, 0]], dtype=dtype)
     z = np.array([[0.0, 2.0, -3.0], [9.0, -9.0, 1e-4], [30.0, 0.5, 3.0], [-1, 4, -40]], dtype=dtype)
-    loss = TARGET_LOSSES[name]
+    loss = NUMBERS[name]
     wanted = [
         exact_target(name, a.astype(float), b.astype(float)) for a, b in zip(y, z, strict=True)
     ]
@@ -152,3 +154,9 @@ def test_target_losses_against_mpmath(backend, name, dtype):
 def test_poisson_refuses_negative_counts():
     with pytest.raises(ValueError, match="negative numbers: loss='poisson'"):
         TARGET_LOSSES["poisson"].encode_target(np.array([[-1.0]]))
+
+
+def test_log_probabilities_of_labels_are_never_minus_infinity(backend):
+    z = backend.asarray(np.array([[-1e4, 0.0, 800.0]]))
+    log_p = MULTILABEL.log_probabilities(z, xp=backend.xp)
+    assert_close(backend, log_p, [[-1e4, -np.log(2), 0.0]])

@@ -13,7 +13,7 @@ import pytest
 from accel import LogisticRegression, MLPClassifier
 from accel.backends import BACKENDS, get_backend
 from accel.estimators.linear import coefficients
-from accel.losses import LOSSES, TARGET_LOSSES
+from accel.losses import LOSSES, MULTILABEL, TARGET_LOSSES
 from accel.minibatch import Batch, Batches, BatchObjective
 from accel.network import ACTIVATIONS, Network
 from accel.objective import Objective, alpha_of
@@ -22,6 +22,7 @@ from tests.closeness import assert_close
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 N, D = 11, 4
+NUMBERS = {**TARGET_LOSSES, "multilabel": MULTILABEL}
 
 
 def targets(name, rng, n=N):
@@ -31,7 +32,7 @@ def targets(name, rng, n=N):
         return LOSSES[name], LOSSES[name].encode_target(np.arange(n) % max(2, K)), K
     y = {"multilabel": rng.integers(0, 2, (n, 3)), "squared_error": rng.normal(size=(n, 2)),
          "poisson": rng.poisson(2, (n, 2)).astype(float)}[name]  # fmt: skip
-    loss = TARGET_LOSSES[name]
+    loss = NUMBERS[name]
     return loss, loss.encode_target(y), y.shape[1]
 
 
@@ -45,7 +46,7 @@ def batch_of(backend, X, Y, weights):
 
 GRADIENTS = [
     *({"activation": name} for name in ACTIVATIONS),
-    *({"loss": name} for name in [*LOSSES, *TARGET_LOSSES]),
+    *({"loss": name} for name in [*LOSSES, *NUMBERS]),
     {"weights": True},
     {"dropout": 0.4},
     {"dropout": 0.4, "weights": True, "activation": "gelu", "loss": "poisson"},
@@ -94,7 +95,7 @@ def test_the_gradient_is_the_derivative(backend, case, rng):
 
 
 @pytest.mark.parametrize("hidden", [(), (6, 3)])
-@pytest.mark.parametrize("name", [*LOSSES, *TARGET_LOSSES])
+@pytest.mark.parametrize("name", [*LOSSES, *NUMBERS])
 def test_a_batch_of_all_rows_is_the_objective(backend, name, hidden, rng):
     loss, Y, K = targets(name, rng)
     network = Network(D, K, hidden, "gelu")
@@ -244,6 +245,24 @@ def test_x_that_does_not_fit_stays_on_the_host_and_trains_the_same(monkeypatch, 
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize("how", ["left", "error"])
+def test_an_epoch_that_is_left_waits_for_its_copies(how, rng):
+    backend = get_backend("numpy")
+    X, Y = rng.normal(size=(24, 3)), np.zeros((24, 1))
+    made = Batches(X, Y, None, size=6, dtype=np.float64, backend=backend, is_resident=False)
+    made._link = LazyUploader(backend.asarray)
+    epoch = made.epoch(None)
+    next(epoch)
+    assert made._link.waiting
+    if how == "left":
+        epoch.close()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            epoch.throw(KeyboardInterrupt)
+    gc.collect()
+    assert not made._link.waiting
+
+
 def test_an_error_in_the_gathering_thread_is_raised(rng):
     backend = get_backend("numpy")
     X = rng.normal(size=(8, 3))
@@ -283,6 +302,7 @@ def test_one_synchronisation_an_epoch(monkeypatch, rng, options):
 @pytest.mark.parametrize("options", [
     {}, {"solver": "sgd", "center": True}, {"solver": "adamw", "activation": "gelu"},
     {"activation": "tanh", "dropout": 0.3}, {"activation": "logistic", "shuffle": False},
+    {"class_weight": "balanced"},
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("storage", ["float32", "uint8"])
 def test_a_step_allocates_no_array_of_a_layer(options, storage, rng):

@@ -324,6 +324,14 @@ def test_wrong_use_of_partial_fit_and_warm_start(rows):
         MLPClassifier(**FEW, batch_size=500).fit(X, y)
 
 
+def test_the_batch_size_that_is_said_is_the_one_used(rng):
+    X, y = rng.normal(size=(200, 3)), np.arange(200) % 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = MLPClassifier(**FEW, early_stopping=True).fit(X, y)
+    assert "batches of 180 rows" in model.explain()
+
+
 def test_what_has_no_effect_is_said(rows):
     X, y = rows
     with warnings.catch_warnings():

@@ -13,8 +13,12 @@ from sklearn.neural_network import MLPClassifier as PeerClassifier
 from sklearn.neural_network import MLPRegressor as PeerRegressor
 
 from accel import MLPClassifier, MLPRegressor, Status
+from accel.backends import get_backend
 from accel.backends.base import StepKernels
+from accel.losses import LOSSES
+from accel.minibatch import Batches, BatchObjective
 from accel.network import Network
+from accel.solvers.epochs import Limits, StochasticSolver, Training
 from accel.solvers.rules import SCHEDULES, SGD, Adam
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -214,6 +218,8 @@ def test_centred_it_is_the_training_on_centred_columns(backend, options, tmp_pat
     np.testing.assert_allclose(one.intercepts_[0], shifted, rtol=1e-7, atol=1e-7)
     np.testing.assert_allclose(one.predict_proba(X), two.predict_proba(X - mean), atol=1e-8)
     assert one.validation_scores_ == two.validation_scores_
+    if "warm_start" in options:
+        return
     seen = []
     again = MLPClassifier(center=True, backend=backend.name, checkpoint=tmp_path, **options,
                           callback=lambda progress: seen.append(progress.params()))  # fmt: skip
@@ -236,8 +242,8 @@ def test_adamw_is_pytorchs():
     biases = torch.tensor(start[~decays], requires_grad=True)
     groups = [{"params": [weights], "weight_decay": 0.3}, {"params": [biases], "weight_decay": 0.0}]
     peer = torch.optim.AdamW(groups, lr=0.02, betas=(0.8, 0.99), eps=1e-12)
-    params, memory = start.copy(), [np.zeros(20) for _ in range(3)]
-    rule = Adam(0.8, 0.99, 1e-12, decay=0.3 * decays)
+    params, memory = start.copy(), [np.zeros(20) for _ in range(2)]
+    rule = Adam(0.8, 0.99, 1e-12, decay=0.3 * decays, work=np.zeros(20))
     for step in range(1, 51):
         gradient = rng.normal(size=20)
         weights.grad, biases.grad = torch.tensor(gradient[decays]), torch.tensor(gradient[~decays])
@@ -252,7 +258,7 @@ def test_the_fused_adam_is_the_rule(rng):
 
     for dtype in (np.float32, np.float64):
         plain, fused = Adam(0.8, 0.95, 1e-5), Adam(0.8, 0.95, 1e-5, fused=adam)
-        one, two = (list(np.zeros((4, 1001), dtype=dtype)) for _ in range(2))
+        one, two = (list(np.zeros((3, 1001), dtype=dtype)) for _ in range(2))
         for step in range(1, 6):
             gradient = rng.normal(size=1001).astype(dtype)
             for rule, (params, *memory) in ((plain, one), (fused, two)):
@@ -267,7 +273,7 @@ def test_fused_kernels_are_used_where_they_pay(monkeypatch):
 
     params = np.zeros(1000)
     assert get_backend("numpy").step_kernels(params, 1000).adam is None
-    assert get_backend("numpy").step_kernels(params, 10**6).adam is not None
+    assert get_backend("numpy").step_kernels(params, 10**5).adam is not None
     monkeypatch.setattr(numpy_backend, "_kernels", lambda: (None, "no numba"))
     assert get_backend("numpy").step_kernels(params, 10**6) == StepKernels()
 
@@ -322,3 +328,55 @@ def test_a_loss_that_overflows_keeps_the_last_parameters(backend):
         model.fit(X * 1e3, y)
     assert all(np.isfinite(W).all() for W in model.coefs_)
     assert np.isfinite(model.predict(X)).all()
+
+
+def test_after_an_overflow_partial_fit_trains_on(backend):
+    X, y = data()
+    model = MLPRegressor(learning_rate_init=0.01, backend=backend.name, random_state=0)
+    model.partial_fit(X, y)
+    with pytest.warns(ConvergenceWarning, match="UNSTABLE"):
+        model.partial_fit(X, y * 1e200)
+    n = len(model.loss_curve_)
+    for _ in range(3):
+        model.partial_fit(X, y)
+        assert model.status_ is Status.ONE_EPOCH
+    assert len(model.loss_curve_) == n + 3
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
+
+
+def test_a_score_that_is_no_number_is_never_the_best():
+    scores = iter([0.9, float("nan"), 0.5, 0.6])
+    X, y = data()
+    backend = get_backend("numpy")
+    network = Network(6, 3, (4,))
+    start = network.initial("glorot", np.random.RandomState(0), np.float64)
+    training = Training(start.copy(), [np.zeros_like(start)], start.copy(), np.arange(len(X)),
+                        np.random.RandomState(0), 0.1)  # fmt: skip
+    Y, loss = LOSSES["softmax"].encode_target(y), LOSSES["softmax"]
+    objective = BatchObjective(
+        loss=loss, network=network, alpha=0.1, size=20, like=start, backend=backend
+    )
+    batches = Batches(X, Y, None, size=20, dtype=np.float64, backend=backend, is_resident=True)
+    solver = StochasticSolver(
+        objective, batches, None, SGD(0.9, True), SCHEDULES["constant"](0.5), 0.1, True,
+        lambda params: next(scores),
+    )  # fmt: skip
+    seen = []
+
+    def note(training, progress):
+        seen.append(training.params.copy())
+
+    solver.train(training, Limits(4, 0.0, 10), after_epoch=note)
+    assert training.best_score == 0.9
+    assert training.best_epoch == 1
+    np.testing.assert_array_equal(training.best_params, seen[0])
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_nothing_of_another_solver_is_left_behind(solver):
+    X, y = data()
+    model = MLPClassifier(backend="numpy", solver="lbfgs", max_iter=5).fit(X, y)
+    assert model.gradient_norm_ > 0
+    model.set_params(solver=solver).fit(X, y)
+    assert not hasattr(model, "objective_")
+    assert not hasattr(model, "gradient_norm_")

@@ -177,8 +177,11 @@ class Backend(Protocol):
     def product(self, precision: str) -> Product | None:
         """(a, b, out): out = a b with factors rounded; None where the namespace's own does."""
 
-    def step_kernels(self, params: Array, n_steps: int) -> StepKernels:
-        """Fused parts of a training step, where they pay for so many steps on these parameters."""
+    def emulates(self, precision: str) -> bool:
+        """Whether that product rounds first and is no faster, for want of tensor cores."""
+
+    def step_kernels(self, params: Array, steps: int) -> StepKernels:
+        """Fused parts of a training step, where they pay for so many steps an epoch."""
 
     def gather(self, X: Array, rows: Array, out: Array) -> None:
         """Rows of X by their places, all within it, written to out; nothing leaves the device."""

@@ -23,7 +23,7 @@ from accel.backends.interchange import is_sparse, to_host
 from accel.backends.kernels import cuda
 from accel.backends.kernels.adam_cuda import AdamUpdate
 from accel.backends.kernels.tensor_cores import TensorCoreProduct
-from accel.backends.precision import Product
+from accel.backends.precision import Product, rounded_product
 
 # A block takes half of the GPU's L2 cache, so that its second product finds it there; where the
 # driver does not tell the size of the cache, this much. TF32 stays off (CuPy's default) unless the
@@ -32,6 +32,7 @@ L2_SHARE = 0.5
 UNKNOWN_L2_BYTES = 8 << 20
 # Of the free memory, what X may take; the rest is for parameters, blocks and fragments.
 ROOM_SHARE = 0.8
+AMPERE = 80  # compute capability
 
 # The kernels have not yet run on a GPU: they become the default with the first recorded run in
 # bench/results/ that shows them right and faster.
@@ -108,10 +109,16 @@ class CupyBackend:
         return cuda.LinearPass(self.cupy, str(X.dtype), n_outputs)
 
     def product(self, precision: str) -> Product | None:
-        """The tensor cores'."""
+        """The tensor cores', where this GPU has them."""
+        if self.emulates(precision):
+            return rounded_product(precision, xp=self.xp)
         return None if precision == "float32" else TensorCoreProduct(self.cupy, precision)
 
-    def step_kernels(self, params: Any, n_steps: int) -> StepKernels:  # noqa: ARG002
+    def emulates(self, precision: str) -> bool:
+        """Below compute capability 8.0 there are neither TF32 nor bfloat16 tensor cores."""
+        return precision != "float32" and int(self.device.compute_capability) < AMPERE
+
+    def step_kernels(self, params: Any, steps: int) -> StepKernels:  # noqa: ARG002
         """The fused Adam where `KERNELS_VARIABLE` asks for it."""
         asked_for = os.environ.get(KERNELS_VARIABLE) == "1"
         return StepKernels(AdamUpdate(self.cupy, str(params.dtype)) if asked_for else None)

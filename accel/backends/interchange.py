@@ -76,8 +76,12 @@ def take_rows(X: Array, rows: slice, dtype: Any, *, xp: Any) -> Array:
     """Rows of a dense or CSR matrix in this dtype, without a copy where that is possible."""
     if not is_sparse(X):
         return xp.astype(X[rows, :], dtype, copy=False)
-    block = X if rows == slice(0, X.shape[0]) else _csr_rows(X, rows)
-    return block.astype(dtype, copy=False)
+    return in_dtype(X if rows == slice(0, X.shape[0]) else _csr_rows(X, rows), dtype)
+
+
+def in_dtype(X: Array, dtype: Any) -> Array:
+    """A sparse matrix in this dtype; itself where it is (cupyx before 14.2 always copies)."""
+    return X if X.dtype == dtype else X.astype(dtype)
 
 
 def rows_at(X: Array, places: Array, *, xp: Any) -> Array:

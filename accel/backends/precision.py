@@ -37,7 +37,7 @@ def rounded(x: Array, bits: int) -> Array:
 
 
 def rounded_product(precision: str, *, xp: Any) -> Product | None:
-    """What a backend without tensor cores does: the same numbers, no faster.
+    """What a backend without tensor cores does: to the same precision, no faster.
 
     Parameters
     ----------

@@ -67,6 +67,13 @@ def check_count(name: str, value: Any) -> int:
     return int(value)
 
 
+def check_positive(name: str, value: Any) -> int:
+    """An integer that is at least 1."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}={value!r} must be an integer, 1 or more.")
+    return int(value)
+
+
 def check_flag(name: str, value: Any) -> bool:
     """True or False."""
     if not isinstance(value, bool | np.bool_):

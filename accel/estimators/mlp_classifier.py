@@ -15,7 +15,7 @@ from accel.backends.interchange import device_of, like, namespace, to_host
 from accel.estimators.linear import loss_for
 from accel.estimators.network import NetworkEstimator
 from accel.estimators.network_targets import NetworkTargets, class_targets, decide
-from accel.losses import TARGET_LOSSES
+from accel.losses import MULTILABEL
 
 Array = Any
 
@@ -311,7 +311,7 @@ class MLPClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
         with device_of(X):
             raw = self._raw_prediction(X)
             if self._is_multilabel:
-                return TARGET_LOSSES["multilabel"].predict(raw, xp=namespace(raw))
+                return MULTILABEL.predict(raw, xp=namespace(raw))
             return loss_for(len(self.classes_)).probabilities(raw, xp=namespace(raw))
 
     def predict_log_proba(self, X: Any) -> Array:
@@ -331,7 +331,7 @@ class MLPClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
             raw = self._raw_prediction(X)
             xp = namespace(raw)
             if self._is_multilabel:
-                return xp.log(TARGET_LOSSES["multilabel"].predict(raw, xp=xp))
+                return MULTILABEL.log_probabilities(raw, xp=xp)
             return loss_for(len(self.classes_)).log_probabilities(raw, xp=xp)
 
     def predict(self, X: Any) -> Array:

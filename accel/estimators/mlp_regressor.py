@@ -16,7 +16,6 @@ from accel.estimators.network_targets import NetworkTargets, number_targets
 from accel.losses import TARGET_LOSSES
 
 Array = Any
-LOSSES = ("squared_error", "poisson")
 
 
 class MLPRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[misc]
@@ -315,7 +314,7 @@ class MLPRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[misc]
 
     def _targets(self, y: Any, sample_weight: Any, n_rows: int, *, first: bool) -> NetworkTargets:
         """Targets of these numbers, as many as in the last fit unless it is the first."""
-        loss = TARGET_LOSSES[check_choice("loss", self.loss, LOSSES)]
+        loss = TARGET_LOSSES[check_choice("loss", self.loss, TARGET_LOSSES)]
         targets = number_targets(y, n_rows, sample_weight, loss=loss)
         if not first and targets.n_outputs != self.n_outputs_:
             raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from accel.backends import backend_for
-from accel.backends.base import row_blocks
-from accel.backends.interchange import device_of, is_sparse, like, namespace, take_rows, with_out
+from accel.backends.interchange import device_of, is_sparse, like, namespace, with_out
 from accel.checkpoint import Checkpoint, digest, pack, unpack
 from accel.estimators.account import Account, Stages
 from accel.estimators.checks import COMPACT, check_X
 from accel.estimators.network_options import FULL_BATCH, RULES, NetworkOptions, network_options
 from accel.estimators.network_targets import NetworkTargets
 from accel.estimators.network_training import (
-    BLOCK_BYTES,
     Problem,
     first_state,
     move,
@@ -33,6 +31,7 @@ from accel.estimators.network_training import (
     with_curves,
     with_memory,
 )
+from accel.estimators.prediction import raw_prediction
 from accel.network import Network
 from accel.objective import Objective
 from accel.solvers import Solution, Status, minimize
@@ -41,7 +40,7 @@ from accel.solvers.epochs import EpochProgress, Limits, StochasticSolver, Traini
 Array = Any
 PRINT_EVERY = 10
 # What may differ between a run and the one that goes on from its checkpoint.
-NOT_OF_THE_RUN = ("backend", "callback", "checkpoint", "checkpoint_every", "max_iter", "verbose")
+NOT_OF_THE_RUN = ("checkpoint", "checkpoint_every", "max_iter", "warm_start")
 UNFINISHED = (
     Status.MAX_ITER,
     Status.STALLED,
@@ -94,7 +93,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
             with device_of(X):
                 X = check_X(self, X, fitting=first)
             targets = targets_of(X.shape[0], first=first)
-            network = Network(X.shape[1], targets.n_outputs, options.hidden, options.activation)
+            widths = options.hidden_layer_sizes
+            network = Network(X.shape[1], targets.n_outputs, widths, options.activation)
             if not first:
                 self._check_same_shape(network)
         with stages("open backend"):
@@ -106,13 +106,15 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
             with stages("transfer"):
                 problem = problem_of(X, targets, options, network, backend)
             with stages("train"):
-                way = self._minimize if options.solver in FULL_BATCH else self._train
-                ending = way(problem, first=first, incremental=incremental)
+                if options.solver in FULL_BATCH:
+                    ending = self._minimize(problem, first=first)
+                else:
+                    ending = self._train(problem, first=first, incremental=incremental)
         self.backend_ = report
         self.account_ = Account(
             what=_what(self, X, network),
             backend=report,
-            reasons=tuple(_reasons(problem)),
+            reasons=tuple(_reasons(problem, ending.batch_size)),
             passes={ending.pass_name: ending.n_passes},
             small_passes={},
             seconds=stages.seconds,
@@ -123,6 +125,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
     def _train(self, problem: Problem, *, first: bool, incremental: bool) -> _Ending:
         """By batches."""
         options, backend = problem.options, problem.backend
+        store = self._checkpoint(problem)  # first: the draws move random_state on
         random_state = check_random_state(self.random_state)
         start = self._start(problem, random_state, first=first)
         rows, held_out = split_rows(problem, random_state)
@@ -133,7 +136,6 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
             training = with_curves(training, last)
             if incremental:
                 training = with_memory(training, last, xp=backend.xp)
-        store = self._checkpoint(problem)
         if store is not None:
             training = store.load(backend) or training
         resumed = training.epoch
@@ -155,11 +157,10 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         if incremental and status is Status.STOPPED:
             status = Status.ONE_EPOCH
         self._keep_training(problem, training, solver)
-        return _epochs_ending(status, training, resumed)
+        return _epochs_ending(status, training, resumed, solver.batches.size)
 
-    def _minimize(self, problem: Problem, *, first: bool, incremental: bool) -> _Ending:
+    def _minimize(self, problem: Problem, *, first: bool) -> _Ending:
         """On all rows at once, by the solvers of the linear models."""
-        del incremental
         options, backend, targets = problem.options, problem.backend, problem.targets
         weight = np.ones(len(targets.Y)) if targets.weight is None else targets.weight
         objective = Objective(
@@ -214,12 +215,17 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         if options.checkpoint is None:
             return None
         run = {
-            name: repr(value)
-            for name, value in self.get_params(deep=False).items()
-            if name not in NOT_OF_THE_RUN
+            field.name: repr(getattr(options, field.name))
+            for field in fields(options)
+            if field.name not in NOT_OF_THE_RUN
         }
         if options.learning_rate == "cosine":
             run["max_iter"] = repr(options.max_iter)
+        state = check_random_state(self.random_state).get_state()
+        run["random_state"] = (
+            "None" if self.random_state is None else digest(state[1], np.array(state[2:]))
+        )
+        run["loss"] = targets.loss.name
         run["data"] = digest(problem.given, targets.Y, targets.weight)
         store = Checkpoint(options.checkpoint, options.checkpoint_every, run)
         store.prepare()
@@ -231,7 +237,9 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         """Fitted attributes of a training by batches, all at once, on the host."""
         early = problem.options.early_stopping
         params = solver.expand(training.best_params if early else training.params)
-        self._kept = pack(training, problem.backend)
+        none = training.params[:0]
+        rest = replace(training, params=none, best_params=none, places=training.places[:0])
+        self._kept = pack(rest, problem.backend)  # what a warm start and partial_fit go on from
         self._keep_params(problem, problem.backend.to_numpy(params))
         self.loss_curve_ = training.loss_curve
         self.loss_ = training.loss_curve[-1] if training.loss_curve else float("nan")
@@ -239,6 +247,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         self.validation_scores_ = training.validation_scores if early else None
         self.best_validation_score_ = training.best_score if early else None
         self.n_iter_, self.t_ = training.epoch, training.t
+        for name in ("objective_", "gradient_norm_"):  # of a fit by "lbfgs" or "gd"
+            self.__dict__.pop(name, None)
 
     def _keep_params(self, problem: Problem, params: NDArray[Any]) -> None:
         layers = list(problem.network.layers(params, xp=np))
@@ -269,11 +279,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         network = Network(self.n_features_in_, widths[-1], widths[:-1], self.activation)
         scaled = self._params() * network.input_scale(self.input_scale_)
         params = xp.astype(like(scaled, X), dtype)
-        blocks = row_blocks(X.shape[0], 8 * network.row_elements, BLOCK_BYTES)
-        parts = [
-            network.forward(params, take_rows(X, rows, dtype, xp=xp), xp=xp)[0] for rows in blocks
-        ]
-        return parts[0] if len(parts) == 1 else xp.concat(parts)
+        return raw_prediction(network, params, X, xp=xp)
 
     def _judge(self, ending: _Ending) -> None:
         """Say how it ended: aloud where it was not by itself."""
@@ -294,15 +300,16 @@ class _Ending:
     sentence: str
     pass_name: str
     n_passes: int
+    batch_size: int = 0
 
 
-def _epochs_ending(status: Status, training: Training, resumed: int) -> _Ending:
+def _epochs_ending(status: Status, training: Training, resumed: int, size: int) -> _Ending:
     loss = f", loss {training.loss_curve[-1]:.6g}" if training.loss_curve else ""
     scores = training.validation_scores
     score = f", best validation score {training.best_score:.4f}" if scores else ""
     again = f" (from epoch {resumed} of the checkpoint on)" if resumed else ""
     sentence = f"{status.name} after {training.epoch} epochs{again}{loss}{score}: {status.value}"
-    return _Ending(status, sentence, "epoch", training.epoch - resumed)
+    return _Ending(status, sentence, "epoch", training.epoch - resumed, size)
 
 
 def _full_batch_ending(solution: Solution, tol: float) -> _Ending:
@@ -341,7 +348,7 @@ def _what(estimator: Any, X: Array, network: Network) -> str:
     return f"{name}, {n} x {d} {kind}{dtype}, layers {layers} ({network.activation})."
 
 
-def _reasons(problem: Problem) -> list[str]:
+def _reasons(problem: Problem, batch_size: int) -> list[str]:
     """One sentence for each choice, and for what was asked and has no effect."""
     options = problem.options
     if options.solver in FULL_BATCH:
@@ -349,8 +356,7 @@ def _reasons(problem: Problem) -> list[str]:
         if options.early_stopping:
             reasons.append("early_stopping has no effect: it is for training by batches.")
         return reasons
-    size = min(options.batch_size or 200, len(problem.targets.Y))
-    reasons = [f"Solver {options.solver}: batches of {size} rows."]
+    reasons = [f"Solver {options.solver}: batches of {batch_size} rows."]
     if options.solver != "sgd" and options.learning_rate in ("invscaling", "adaptive"):
         reasons.append(
             f"learning_rate={options.learning_rate!r} has no effect: it is for solver='sgd'."
@@ -358,6 +364,7 @@ def _reasons(problem: Problem) -> list[str]:
     if not problem.is_resident:
         reasons.append("X stays in host memory, the device has no room: batches are copied ahead.")
     if options.precision != "float32":
-        where = "on tensor cores" if "cupy" in problem.backend.name else "emulated, no faster"
+        emulated = problem.backend.emulates(options.precision)
+        where = "emulated, no faster" if emulated else "on tensor cores"
         reasons.append(f"Products with {options.precision} factors: {where}.")
     return reasons

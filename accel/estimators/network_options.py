@@ -18,6 +18,7 @@ from accel.estimators.checks import (
     check_flag,
     check_input_scale,
     check_number,
+    check_positive,
 )
 from accel.network import ACTIVATIONS, INITIALISATIONS
 from accel.solvers.gd import GradientDescent
@@ -35,7 +36,7 @@ class NetworkOptions:
 
     Parameters
     ----------
-    hidden : tuple of int
+    hidden_layer_sizes : tuple of int
         Widths of the hidden layers.
     batch_size : int or None
         Rows of a batch; None for "auto".
@@ -43,9 +44,13 @@ class NetworkOptions:
         Epochs without improvement that are borne; may be infinite.
     checkpoint : Path or None
         Folder of checkpoints.
+
+    Notes
+    -----
+    The other fields are the arguments of `accel.MLPClassifier` of the same name.
     """
 
-    hidden: tuple[int, ...]
+    hidden_layer_sizes: tuple[int, ...]
     activation: str
     initialization: str
     solver: str
@@ -88,20 +93,21 @@ class NetworkOptions:
             warnings.warn(
                 f"batch_size={self.batch_size} is more than the {n_rows} rows to train on: all of "
                 "them are one batch.",
-                stacklevel=7,
+                stacklevel=6,
             )
         return min(self.batch_size or BATCH, n_rows)
 
 
-def _adam(options: NetworkOptions, decay: Array | None, fused: Any) -> Rule:
-    return Adam(options.beta_1, options.beta_2, options.epsilon, decay, fused)
-
-
-# solver -> update rule, from the decay of every parameter (for AdamW) and a fused Adam if one pays
-RULES: dict[str, Callable[[NetworkOptions, Array, Any], Rule]] = {
+# solver -> update rule, from the decay of every parameter and an array to write to (for AdamW), and
+# a fused Adam if one pays
+RULES: dict[str, Callable[..., Rule]] = {
     "sgd": lambda options, *_: SGD(options.momentum, options.nesterovs_momentum),
-    "adam": lambda options, _, fused: _adam(options, None, fused),
-    "adamw": _adam,
+    "adam": lambda options, decay, work, fused: Adam(  # noqa: ARG005
+        options.beta_1, options.beta_2, options.epsilon, fused=fused
+    ),
+    "adamw": lambda options, decay, work, fused: Adam(
+        options.beta_1, options.beta_2, options.epsilon, decay, work, fused
+    ),
 }
 FULL_BATCH: dict[str, Callable[[NetworkOptions], Solver]] = {
     "lbfgs": lambda options: LBFGS(),  # noqa: ARG005
@@ -130,7 +136,7 @@ def network_options(estimator: Any) -> NetworkOptions:
     check_count("verbose", int(e.verbose) if isinstance(e.verbose, bool) else e.verbose)
     check_positive("max_fun", e.max_fun)
     options = NetworkOptions(
-        hidden=_widths(e.hidden_layer_sizes),
+        hidden_layer_sizes=_widths(e.hidden_layer_sizes),
         activation=check_choice("activation", e.activation, ACTIVATIONS),
         initialization=check_choice("initialization", e.initialization, INITIALISATIONS),
         solver=check_choice("solver", e.solver, [*RULES, *FULL_BATCH]),
@@ -158,16 +164,11 @@ def network_options(estimator: Any) -> NetworkOptions:
         checkpoint=_folder(e.checkpoint),
         checkpoint_every=check_positive("checkpoint_every", e.checkpoint_every),
     )
+    if options.checkpoint is not None and options.warm_start:
+        raise ValueError("checkpoint goes on from its own state: set warm_start=False.")
     if options.solver in FULL_BATCH:
         _refuse_with_full_batch(options)
     return options
-
-
-def check_positive(name: str, value: Any) -> int:
-    """An integer that is at least 1."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}={value!r} must be an integer, 1 or more.")
-    return int(value)
 
 
 def _refuse_with_full_batch(options: NetworkOptions) -> None:

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_array, column_or_1d
 from accel.backends.interchange import to_host
 from accel.estimators.checks import check_targets, check_weight
 from accel.estimators.linear import loss_for
-from accel.losses import TARGET_LOSSES, TargetLoss
+from accel.losses import MULTILABEL, TargetLoss
 
 Array = Any
 
@@ -102,7 +102,7 @@ def class_targets(
 def _label_targets(
     y: NDArray[Any], n_rows: int, sample_weight: Any, *, known: Array | None
 ) -> tuple[NetworkTargets, Array]:
-    loss, n_labels = TARGET_LOSSES["multilabel"], y.shape[1]
+    loss, n_labels = MULTILABEL, y.shape[1]
     _check_length(y, n_rows)
     if known is not None and len(known) != n_labels:
         raise ValueError(f"y has {n_labels} labels, but there are {len(known)} classes.")

@@ -10,16 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.backends import Backend
-from accel.backends.base import row_blocks
 from accel.backends.interchange import is_device_array, is_sparse, rows_at
 from accel.estimators.network_options import RULES, NetworkOptions
 from accel.estimators.network_targets import NetworkTargets
+from accel.estimators.prediction import raw_prediction
 from accel.minibatch import Batches, BatchObjective
 from accel.network import Network
 from accel.solvers.epochs import StochasticSolver, Training
 
 Array = Any
-BLOCK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -115,13 +114,16 @@ def stochastic_solver(
     options, backend, targets = problem.options, problem.backend, problem.targets
     size = options.rows_in_batch(len(training.places))
     decays = options.solver == "adamw"  # then alpha is not in the loss
-    decay = backend.asarray(problem.network.penalty(options.alpha), dtype=problem.dtype)
+    decay = work = None
+    if decays:
+        decay = backend.asarray(problem.network.penalty(options.alpha), dtype=problem.dtype)
+        work = backend.xp.empty_like(decay)
     weight = targets.weight
-    n_steps = options.max_iter * -(-len(training.places) // size)
-    kernels = backend.step_kernels(training.params, n_steps)
+    kernels = backend.step_kernels(training.params, steps=-(-len(training.places) // size))
+    number = problem.dtype if targets.Y.dtype.kind == "f" else None  # labels stay integers
     batches = Batches(
         problem.X,
-        backend.asarray(targets.Y),
+        backend.asarray(targets.Y, dtype=number),
         None if weight is None else backend.asarray(weight, dtype=problem.dtype),
         size=size,
         dtype=problem.dtype,
@@ -146,7 +148,7 @@ def stochastic_solver(
         ),
         batches=batches,
         rows=rows,
-        rule=RULES[options.solver](options, decay, kernels.adam),
+        rule=RULES[options.solver](options, decay, work, kernels.adam),
         schedule=options.schedule,
         initial_rate=options.learning_rate_init,
         shuffle=options.shuffle,
@@ -157,19 +159,15 @@ def stochastic_solver(
 def score_of(problem: Problem, rows: NDArray[np.intp], params: Array) -> float:
     """Score of the parameters on some rows."""
     backend, targets, network = problem.backend, problem.targets, problem.network
-    xp, parts = backend.xp, []
-    scaled = params * backend.asarray(
-        network.input_scale(problem.options.input_scale), dtype=problem.dtype
-    )
-    for block in row_blocks(len(rows), 8 * network.row_elements, BLOCK_BYTES):
-        if problem.is_resident:
-            X = rows_at(problem.X, backend.asarray(rows[block]), xp=xp)
-        else:
-            X = backend.asarray(problem.X[rows[block]])
-        X = X.astype(problem.dtype) if is_sparse(X) else xp.astype(X, problem.dtype, copy=False)
-        parts.append(backend.to_numpy(network.forward(scaled, X, xp=xp)[0]))
+    scale = network.input_scale(problem.options.input_scale)
+    scaled = params * backend.asarray(scale, dtype=problem.dtype)
+    if problem.is_resident:
+        X = rows_at(problem.X, backend.asarray(rows), xp=backend.xp)
+    else:
+        X = backend.asarray(problem.X[rows])
+    raw = backend.to_numpy(raw_prediction(network, scaled, X, xp=backend.xp))
     weight = None if targets.weight is None else targets.weight[rows]
-    return targets.score(np.concatenate(parts), rows, weight)
+    return targets.score(raw, rows, weight)
 
 
 def first_state(
@@ -194,7 +192,7 @@ def first_state(
         On the device.
     """
     backend, options = problem.backend, problem.options
-    n_arrays = RULES[options.solver](options, None, None).n_arrays
+    n_arrays = RULES[options.solver](options, None, None, None).n_arrays
     return Training(
         params=backend.asarray(start.copy()),
         memory=[backend.asarray(np.zeros_like(start)) for _ in range(n_arrays)],

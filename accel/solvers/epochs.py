@@ -47,6 +47,8 @@ class Training:
         Score on the held-out rows after each epoch; empty without early stopping.
     best_loss, best_score : float
         Lowest loss, highest score.
+    best_epoch, saved_epoch : int
+        The epoch of best_params, and that of the last checkpoint.
     idle : int
         Consecutive epochs that improved the loss, or the score, by less than tol.
     seed : int
@@ -68,6 +70,8 @@ class Training:
     validation_scores: list[float] = field(default_factory=list)
     best_loss: float = inf
     best_score: float = -inf
+    best_epoch: int = 0
+    saved_epoch: int = 0
     idle: int = 0
     seed: int = 0
     ended: Status | None = None
@@ -185,7 +189,8 @@ class StochasticSolver:
         batch that runs; a second one at once.
         """
         started, xp = time.perf_counter(), self.objective.backend.xp
-        before = xp.empty_like(training.params)
+        moving = [training.params, *training.memory]
+        before = [xp.empty_like(array) for array in moving]
         flops = 2.0 * self.batches.size * self.objective.network.largest_W
         quiet = np.errstate(all="ignore")
         with _Interrupts() as interrupts, quiet, self.objective.backend.many_steps(flops):
@@ -193,12 +198,16 @@ class StochasticSolver:
                 while training.ended is None and training.epoch < limits.max_iter:
                     if interrupts.seen:
                         return Status.INTERRUPTED
-                    xp.copyto(before, training.params)
+                    step = training.step
+                    for kept, array in zip(before, moving, strict=True):
+                        xp.copyto(kept, array)
                     loss = self._epoch(training, interrupts)
                     if loss is None:
                         return Status.INTERRUPTED
                     if not isfinite(loss):
-                        xp.copyto(training.params, before)
+                        for kept, array in zip(before, moving, strict=True):
+                            xp.copyto(array, kept)
+                        training.step = step
                         return Status.UNSTABLE
                     training.ended = self._judge(training, loss, limits)
                     progress = self._progress(training, limits, time.perf_counter() - started)
@@ -244,10 +253,10 @@ class StochasticSolver:
             )
             n += batch.Y.shape[0]
             total = total + value * batch.Y.shape[0]
-        finite = backend.xp.sum(training.params, dtype=backend.xp.float64)
-        loss, sum_of_params = backend.scalars(total / n, finite)
+        sum_of_params = backend.xp.sum(training.params, dtype=backend.xp.float64)
+        loss, finite_if_all_are = backend.scalars(total / n, sum_of_params)
         training.t += n
-        return loss if isfinite(sum_of_params) else inf
+        return loss if isfinite(finite_if_all_are) else inf
 
     def _order(self, training: Training) -> NDArray[np.intp] | None:
         """Rows of the next epoch; permutations add up, as scikit-learn's do."""
@@ -270,9 +279,10 @@ class StochasticSolver:
             score = self.score(self.expand(training.params))
             training.validation_scores.append(score)
             improved = score > training.best_score
-            idle = score < training.best_score + limits.tol
-            training.best_score = max(score, training.best_score)
+            idle = not score >= training.best_score + limits.tol
+            training.best_score = max(training.best_score, score)  # in this order NaN is not kept
         if improved:
+            training.best_epoch = training.epoch
             self.objective.backend.xp.copyto(training.best_params, training.params)
         training.idle = training.idle + 1 if idle else 0
         training.learning_rate = self.schedule.after_epoch(

@@ -98,6 +98,8 @@ class Adam:
         :math:`\epsilon`.
     decay : array (n_params,) or None
         :math:`\lambda` of each parameter, zero at the biases; None for none.
+    work : array (n_params,) or None
+        Written over in each update; needed with a decay.
     fused : callable or None
         A backend's kernel for the update of both moments and the parameters, if it pays.
 
@@ -111,8 +113,9 @@ class Adam:
     beta_2: float
     epsilon: float
     decay: Array | None = None
+    work: Array | None = None
     fused: Callable[..., Any] | None = None
-    n_arrays = 3  # the third is scratch
+    n_arrays = 2
 
     def update(
         self,
@@ -125,27 +128,29 @@ class Adam:
         xp: Any,
     ) -> None:
         """Moments, then parameters."""
-        m, v, scratch = memory
+        m, v = memory
         if self.decay is not None:
-            xp.multiply(self.decay, params, out=scratch)
-            scratch *= learning_rate
-            params -= scratch
+            decayed: Any = self.work
+            xp.multiply(self.decay, params, out=decayed)
+            decayed *= learning_rate
+            params -= decayed
         rate = learning_rate * sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
         if self.fused is not None:
             self.fused(params, gradient, m, v, self.beta_1, self.beta_2, self.epsilon, rate)
             return
+        m -= gradient  # beta_1 (m - g) + g, so that no other array is needed
         m *= self.beta_1
-        xp.multiply(gradient, 1 - self.beta_1, out=scratch)
-        m += scratch
+        m += gradient
         v *= self.beta_2
         gradient *= gradient
         gradient *= 1 - self.beta_2
         v += gradient
-        xp.sqrt(v, out=scratch)
-        scratch += self.epsilon
-        xp.divide(m, scratch, out=scratch)
-        scratch *= rate
-        params -= scratch
+        change = gradient
+        xp.sqrt(v, out=change)
+        change += self.epsilon
+        xp.divide(m, change, out=change)
+        change *= rate
+        params -= change
 
 
 class Schedule(Protocol):
