@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from accel import LogisticRegression, MLPClassifier
-from accel.backends import BACKENDS, get_backend
+from accel.backends import BACKENDS, cupy_backend, get_backend
+from accel.backends.kernels.tensor_cores import TensorCoreProduct
 from accel.estimators.linear import coefficients
 from accel.losses import LOSSES, MULTILABEL, TARGET_LOSSES
 from accel.minibatch import Batch, Batches, BatchObjective
@@ -331,3 +334,66 @@ def test_a_step_allocates_no_array_of_a_layer(options, storage, rng):
     order = 8 * len(X) * 3  # the permutations of an epoch
     assert max(peaks[2:]) < 12 * batch * K * 8 + order + 20_000
     assert 12 * batch * K * 8 + order + 20_000 < 4 * batch * width  # less than one layer's output
+
+
+class RecordedGPU:
+    """The calls that a StreamUploader makes, in their order, on a CuPy that is not there."""
+
+    def __init__(self):
+        self.log = []
+        self.compute, self.copies = self.stream("compute"), self.stream("copies")
+        self.cuda = SimpleNamespace(
+            Stream=lambda non_blocking: self.copies if non_blocking else None,
+            get_current_stream=lambda: self.compute,
+        )
+
+    def stream(self, name):
+        def record():
+            event = SimpleNamespace(of=f"{name} {len(self.log)}")
+            event.synchronize = lambda: self.log.append(("host waits", event.of))
+            self.log.append(("record", event.of))
+            return event
+
+        def wait_event(event):
+            self.log.append((f"{name} waits", event.of))
+
+        return SimpleNamespace(record=record, wait_event=wait_event, name=name)
+
+    def array(self):
+        return SimpleNamespace(set=lambda host, stream: self.log.append(("copy on", stream.name)))
+
+
+def test_the_copy_stream_waits_for_the_computation_and_the_computation_for_the_copy():
+    gpu = RecordedGPU()
+    link = cupy_backend.StreamUploader(gpu, nullcontext())
+    token = link.upload(np.zeros(3), gpu.array())
+    link.wait_on_device(token)
+    link.wait_on_host(token)
+    assert gpu.log == [
+        ("record", "compute 0"), ("copies waits", "compute 0"), ("copy on", "copies"),
+        ("record", "copies 3"), ("compute waits", "copies 3"), ("host waits", "copies 3"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("free", "wanted"), [(1000, True), (999, False), (0, False)])
+def test_x_goes_to_the_gpu_where_a_fifth_stays_free(free, wanted):
+    pool = SimpleNamespace(free_bytes=lambda: free // 2)
+    runtime = SimpleNamespace(memGetInfo=lambda: (free - free // 2, 10**9))
+    cupy = SimpleNamespace(
+        cuda=SimpleNamespace(runtime=runtime), get_default_memory_pool=lambda: pool
+    )
+    backend = cupy_backend.CupyBackend("cupy", cupy, np, nullcontext())
+    assert backend.has_room(800) is wanted
+
+
+@pytest.mark.parametrize(("capability", "precision", "emulated"), [
+    ("75", "tf32", True), ("80", "tf32", False), ("90", "bfloat16", False),
+    ("70", "float32", False),
+])  # fmt: skip
+def test_tensor_cores_are_used_where_there_are_some(capability, precision, emulated):
+    device = SimpleNamespace(compute_capability=capability)
+    backend = cupy_backend.CupyBackend("cupy", np, np, device)
+    assert backend.emulates(precision) is emulated
+    product = backend.product(precision)
+    assert isinstance(product, TensorCoreProduct) is (precision != "float32" and not emulated)
+    assert (product is None) is (precision == "float32")
