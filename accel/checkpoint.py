@@ -14,7 +14,13 @@ import numpy as np
 from accel.backends import Backend
 from accel.backends.base import first_line, row_blocks
 from accel.backends.interchange import is_sparse, to_host
-from accel.disk import FileFormatError, prepare_folder, read_arrays, write_atomically
+from accel.disk import (
+    FileFormatError,
+    prepare_folder,
+    read_arrays,
+    remove_leftovers,
+    write_atomically,
+)
 from accel.solvers.epochs import Training
 from accel.solvers.loop import Status
 
@@ -150,8 +156,10 @@ class Checkpoint:
     run: Mapping[str, str]
 
     def prepare(self) -> None:
-        """Make the folder and prove that it can be written."""
+        """Make the folder, prove that it can be written, and clear what killed runs left in it."""
         prepare_folder(self.folder)
+        for name in (LAST, BEST):
+            remove_leftovers(self.folder / name)
 
     def save(
         self,

@@ -51,7 +51,9 @@ def read_arrays(path: Path) -> Any:
                 raise
             raise FileFormatError(first_line(error)) from None
         except Exception as error:  # zipfile, zlib, struct and NumPy raise a dozen types
-            raise FileFormatError(first_line(error)) from None
+            pickled = "allow_pickle" in str(error)
+            reason = "it is no file of plain arrays" if pickled else first_line(error)
+            raise FileFormatError(reason) from None
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
@@ -82,6 +84,24 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             error.filename = str(path)  # the place the user knows
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what processes that were killed while they wrote this file left beside it."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        process = leftover.name.split(".")[-2]
+        if process.isdecimal() and not _is_running(int(process)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def prepare_folder(path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from accel.disk import write_atomically
 
@@ -42,8 +43,8 @@ def images(path: Path, pictures: Array, titles: Sequence[str]) -> None:
     _save(figure, path)
 
 
-def cost_curve(path: Path, cost: Array, title: str) -> None:
-    """Cost before every update.
+def cost_curve(path: Path, cost: Array, title: str, x_label: str = "iteration") -> None:
+    """Cost before every update, or of every epoch.
 
     Parameters
     ----------
@@ -53,11 +54,14 @@ def cost_curve(path: Path, cost: Array, title: str) -> None:
         Objective before update i.
     title : str
         Above the axes.
+    x_label : str, default="iteration"
+        What i counts.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(np.arange(len(cost)), cost, color="C0", marker="." if len(cost) < 2 else None)
-    axes.set(xlabel="iteration", ylabel="cost", title=title)
+    axes.set(xlabel=x_label, ylabel="cost", title=title)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(cost) and np.min(cost) > 0 and np.max(cost) > 30 * np.min(cost):
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
@@ -80,7 +84,7 @@ def cost_curves(path: Path, costs: dict[str, Array], title: str) -> None:
     axes = figure.subplots()
     for name, cost in costs.items():
         axes.plot(np.arange(len(cost)), cost, label=name)
-    axes.set(xlabel="iteration", ylabel="cost", title=title, yscale="log")
+    axes.set(xlabel="update, or epoch of Adam", ylabel="cost", title=title, yscale="log")
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, path)

@@ -97,6 +97,8 @@ def build(name: str, given: Mapping[str, Any], seed: int) -> Any:
             takers = ", ".join(other for other in MODELS if option in MODELS[other].options)
             raise ValueError(f"{option}={value!r} is an option of --model {takers}, not {name}.")
         arguments[model.options[option]] = value
+    if given.get("every") is not None and given.get("checkpoint") is None:
+        raise ValueError(f"every={given['every']!r} does nothing without --checkpoint DIR.")
     if model.takes_seed:
         arguments["random_state"] = seed
     return model.estimator(**arguments)
@@ -197,7 +199,8 @@ def train(
     with stages("write"):
         by_epochs = "epoch" in model.account_.passes
         title = "Mean loss of each epoch" if by_epochs else "Objective before each update"
-        plots.cost_curve(files["cost.png"], model.loss_curve_, title)
+        unit = "epoch" if by_epochs else "iteration"
+        plots.cost_curve(files["cost.png"], model.loss_curve_, title, x_label=unit)
         plots.confusion(files["confusion.png"], matrix, labels)
         write_atomically(files["report.txt"], lambda file: file.write(report.encode()))
     return Trained(

@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+import builtins
 import json
+import os
+import signal
+import sys
 
 import numpy as np
 import pytest
 
 import accel
-from accel.backends import BACKENDS, BackendUnavailable, backend_for, cupy_backend, get_backend
+from accel.backends import (
+    BACKENDS,
+    BackendUnavailable,
+    backend_for,
+    cupy_backend,
+    get_backend,
+    numpy_backend,
+)
 from accel.backends.base import row_blocks
 from accel.backends.interchange import is_device_array, like, namespace, to_host
 from tests import strict
@@ -305,3 +316,27 @@ def test_real_probe_says_something_true():
     """Whatever this machine has: cupy works, or the reason is one sentence."""
     report = accel.backends()[0]
     assert report.memory_bytes if report.usable else report.reason.endswith(".")
+
+
+def test_control_c_does_not_cut_the_import_of_numba_in_two(monkeypatch):
+    """Half imported it could not be imported again: the signal waits until it is whole."""
+    numpy_backend._kernels.cache_clear()
+    real, seen = builtins.__import__, []
+
+    def interrupted(name, *arguments, **options):
+        if name == "accel.backends.kernels" and not seen:
+            seen.append(name)
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(name, *arguments, **options)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(builtins, "__import__", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                numpy_backend._kernels()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen
+    assert "accel.backends.kernels.cpu" in sys.modules
+    assert numpy_backend._kernels()[1] == ""

@@ -148,6 +148,15 @@ def test_kernels_are_chosen_whatever_the_number_of_epochs(is_fused, tmp_path, mo
     assert_bitwise(rest, MLPClassifier(**options).fit(X, y))
 
 
+def test_what_a_killed_writer_left_is_cleared(tmp_path):
+    X, y = data()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".last.npz.{dead.pid}.tmp").write_bytes(b"half")
+    MLPClassifier(backend="numpy", checkpoint=tmp_path, **{**OPTIONS, "max_iter": 1}).fit(X, y)
+    assert sorted(os.listdir(tmp_path)) == ["best.npz", "last.npz"]
+
+
 @pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "another format"])
 def test_a_damaged_file_is_one_sentence(tmp_path, damage):
     X, y = data()
@@ -187,9 +196,13 @@ def test_a_full_disk_leaves_the_last_state_whole(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(accel.checkpoint.np, "savez", full)
+    model = MLPClassifier(**options)
     with pytest.raises(OSError, match="No space left"):
-        MLPClassifier(**options).fit(X, y)
+        model.fit(X, y)
     monkeypatch.undo()
+    assert model.status_ is Status.UNSAVED
+    assert model.n_iter_ == 5  # what was learned is kept
+    model.predict(X)
     assert (tmp_path / "last.npz").read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["best.npz", "last.npz"]
     whole = MLPClassifier(**{**OPTIONS, "backend": "numpy"}).fit(X, y)
@@ -200,6 +213,8 @@ def test_refused_where_it_has_no_meaning(tmp_path):
     X, y = data()
     with pytest.raises(ValueError, match=r"checkpoint=.* does nothing with solver='lbfgs'"):
         MLPClassifier(solver="lbfgs", checkpoint=tmp_path).fit(X, y)
+    with pytest.raises(ValueError, match="random_state=None holds out other rows"):
+        MLPClassifier(early_stopping=True, checkpoint=tmp_path).fit(X, y)
     with pytest.raises(ValueError, match="set warm_start=False"):
         MLPClassifier(warm_start=True, checkpoint=tmp_path).fit(X, y)
     with pytest.raises(ValueError, match="checkpoint is for fit"):

@@ -73,7 +73,7 @@ def test_every_option_arrives(accel_here, tmp_path):
     (("--model", "mlp", "--hidden", "5;4"), "hidden='5;4' must be widths with commas between"),
     (("--model", "mlp", "--solver", "newton-cg"), "solver='newton-cg' must be one of 'sgd'"),
     (("--model", "mlp", "--dropout", "1"), "dropout=1.0 must be a number at least 0 and below 1"),
-    (("--model", "mlp", "--every", "0"), "checkpoint_every=0 must be an integer, 1 or more"),
+    (("--model", "mlp", "--every", "5"), "every=5 does nothing without --checkpoint DIR"),
 ])  # fmt: skip
 def test_wrong_options_are_one_line(accel_here, tmp_path, arguments, message):
     assert message in failed(accel_here("train", *arguments, cwd=tmp_path))

@@ -127,7 +127,7 @@ def test_adam_on_the_host_is_the_rule(dtype, tmp_path, rng, monkeypatch):
             )
     eps = np.finfo(dtype).eps
     for a, b in zip(one[:3], two[:3], strict=True):
-        np.testing.assert_allclose(a, b, rtol=16 * eps, atol=eps * 0.01)
+        np.testing.assert_allclose(a, b, rtol=16 * eps, atol=4 * eps)  # of gradients about 1
 
 
 def host_source(plant):

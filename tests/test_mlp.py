@@ -220,7 +220,7 @@ def test_several_labels_at_once(rng):
 
 
 BAD = {
-    "hidden_layer_sizes": [0, (5, -1), (5.0,), "5", (True,), None],
+    "hidden_layer_sizes": [0, (5, -1), (5.0,), "5", (True,), None, b"8", {8: 1}],
     "activation": ["sigmoid", None],
     "solver": ["newton", 1],
     "alpha": [-1, "x", np.inf, np.nan],
@@ -270,7 +270,7 @@ def test_other_wrong_input(rows):
         ({}, (X, y, np.zeros(60)), "at least one non-zero number"),
         ({}, (X, y, -np.ones(60)), "Negative values in data passed to `sample_weight`"),
         ({"class_weight": {9: 1.0}}, (X, y), "not in class_weight"),
-        ({"early_stopping": True, "validation_fraction": 0.01}, (X, y), "set is too small"),
+        ({"early_stopping": True, "validation_fraction": 0.01}, (X, y), "=0.01 holds 1 of 60 rows"),
         ({"solver": "lbfgs", "dropout": 0.5}, (X, y), "dropout=0.5 does nothing with solver='lb"),
         ({"center": True}, (scipy.sparse.csr_array(X), y), "center=True would make a sparse X"),
         ({"center": True, "solver": "lbfgs"}, (X, y), "center=True does nothing with solver='lb"),
@@ -291,6 +291,71 @@ def test_other_wrong_input(rows):
         MLPRegressor(loss="poisson", **FEW).fit(X, y - 1.0)
     with pytest.raises(ValueError, match="loss='huber' must be one of"):
         MLPRegressor(loss="huber", **FEW).fit(X, y)
+
+
+@QUIET
+def test_a_failed_refit_changes_no_prediction(rows):
+    X, y = rows
+    model = MLPClassifier(**FEW, backend="numpy").fit(X, y)
+    before = model.predict_proba(X)
+    for options, labels in (({"precision": "tf32"}, np.array(["a", "b", "c"])[y]),
+                            ({"center": True, "solver": "lbfgs"}, y + 1)):  # fmt: skip
+        broken = pickle.loads(pickle.dumps(model)).set_params(**options)
+        with pytest.raises(ValueError, match=r"precision|center"):
+            broken.fit(X, labels)
+        np.testing.assert_array_equal(broken.predict(X), model.predict(X))
+        np.testing.assert_array_equal(broken.predict_proba(X), before)
+
+
+@QUIET
+@pytest.mark.parametrize("unit", [1e-50, 1e200])
+def test_the_unit_of_the_weights_does_not_matter_beyond_float32(rows, unit):
+    X, y = rows
+    X = X.astype(np.float32)
+    options = {**FEW, "backend": "numpy", "alpha": 0.0}
+    one = MLPClassifier(**options).fit(X, y, np.ones(60))
+    two = MLPClassifier(**options).fit(X, y, np.full(60, unit))
+    np.testing.assert_allclose(one.coefs_[0], two.coefs_[0], rtol=1e-5)
+
+
+@QUIET
+def test_a_loss_that_grows_is_not_praised(rows):
+    X, y = rows
+    model = MLPRegressor(solver="sgd", learning_rate_init=3.0, momentum=0.0, max_iter=6,
+                         hidden_layer_sizes=(), batch_size=60, backend="numpy")  # fmt: skip
+    model.fit(X, y)
+    assert model.loss_curve_[-1] > 2 * model.loss_curve_[0]
+    assert model.status_ is Status.UNSTABLE
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.999])
+def test_a_share_that_holds_out_too_few_or_all(rows, share):
+    X, y = rows
+    with pytest.raises(ValueError, match=r"validation_fraction=[0-9.]+ holds \d+ of 60 rows out"):
+        MLPClassifier(early_stopping=True, validation_fraction=share).fit(X, y)
+
+
+@QUIET
+def test_torch_storage_that_numpy_has_not(rows):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    X, y = rows
+    half = torch.from_numpy(X).bfloat16()
+    negated = torch.complex(torch.zeros(60, 4), torch.from_numpy(-X).float()).conj().imag
+    assert negated.is_neg()
+    for given, plain in ((half, half.float()), (negated, torch.from_numpy(X).float())):
+        for kind in (MLPClassifier(**FEW, backend="numpy"), LogisticRegression(backend="numpy")):
+            one = clone(kind).fit(given, y).predict_proba(plain.numpy())
+            two = clone(kind).fit(plain, y).predict_proba(plain.numpy())
+            np.testing.assert_allclose(one, two, atol=1e-3)
+
+
+@QUIET
+def test_explain_names_what_was_asked_for(rows):
+    X, y = rows
+    model = MLPClassifier(**FEW, center=True, dropout=0.25, early_stopping=True).fit(X, y)
+    said = " ".join(model.explain().split())
+    for words in ("Centred columns", "Dropout: 0.25", "Early stopping: 0.1 of the rows"):
+        assert words in said
 
 
 @QUIET

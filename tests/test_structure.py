@@ -14,6 +14,7 @@ import accel
 ROOT = Path(accel.__file__).parent
 # A module imports only from modules further left; one name stands for a package and its modules.
 ORDER = [
+    {"interrupts"},
     {"backends", "dropout", "losses"},
     {"disk"},
     {"network"},

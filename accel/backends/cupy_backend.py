@@ -63,7 +63,8 @@ class CupyBackend:
                 return importlib.import_module("cupyx.scipy.sparse").csr_matrix(array)
         if compat.is_torch_array(array):
             on_gpu = owner(array) is not None
-            array = self.cupy.from_dlpack(array.detach()) if on_gpu else to_host(array)
+            array = array.detach().resolve_neg()
+            array = self.cupy.from_dlpack(array) if on_gpu else to_host(array)
         with self.device:
             return self.cupy.asarray(array, dtype=dtype)
 

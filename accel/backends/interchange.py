@@ -109,8 +109,19 @@ def to_host(array: Any) -> Any:
     if compat.is_cupy_array(_values(array)):
         return array.get()
     if compat.is_torch_array(array):
-        array = array.detach().cpu()
+        array = array.detach().cpu().resolve_neg()
+        if str(array.dtype) == "torch.bfloat16":
+            return _bfloat16(array)
     return np.from_dlpack(array)
+
+
+def _bfloat16(tensor: Any) -> Any:
+    """A torch tensor of bfloat16 as NumPy: as it lies with ml_dtypes, as float32 without."""
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError:
+        return tensor.float().numpy()
+    return tensor.view(namespace(tensor).int16).numpy().view(bfloat16)
 
 
 def like(values: Any, array: Any) -> Any:

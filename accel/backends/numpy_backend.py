@@ -27,6 +27,7 @@ from accel.backends.base import (
 )
 from accel.backends.interchange import is_sparse, to_host
 from accel.backends.precision import Product, rounded_product
+from accel.interrupts import Interrupts
 
 # Both products of a block find it in the last-level cache, and a block is long enough for BLAS to
 # run at its full rate on one thread and for the calls around it to cost nothing.
@@ -211,10 +212,13 @@ def _blas() -> str:
 @cache
 def _kernels() -> tuple[Any, str]:
     """The module of the fused passes, or None and why."""
-    try:
-        from accel.backends.kernels import cpu
-    except Exception as error:  # numba refuses a NumPy too new for it in several ways
-        return None, first_line(error)
+    with Interrupts() as interrupts:  # numba, half imported, could not be imported again
+        try:
+            from accel.backends.kernels import cpu
+        except Exception as error:  # numba refuses a NumPy too new for it in several ways
+            return None, first_line(error)
+    if interrupts.seen:
+        raise KeyboardInterrupt
     return cpu, ""
 
 

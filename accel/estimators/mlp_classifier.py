@@ -388,13 +388,10 @@ class MLPClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
     ) -> NetworkTargets:
         """Targets of these labels, which must be those of the last fit unless it is the first."""
         known = classes if first else vars(self)["classes_"]
-        targets, self.classes_ = class_targets(
-            y, n_rows, sample_weight, self.class_weight, known=known
-        )
+        targets = class_targets(y, n_rows, sample_weight, self.class_weight, known=known)
         if not first and self.warm_start and not targets.has_all:
             raise ValueError(
                 "warm_start can only be used where `y` has the same classes as in the previous "
                 f"call to fit. Previously got {known}, `y` has {np.unique(to_host(y))}"
             )
-        self.out_activation_ = targets.output
         return targets

@@ -320,5 +320,4 @@ class MLPRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"y has {targets.n_outputs} outputs, but the fit has {self.n_outputs_}."
             )
-        self.out_activation_ = targets.output
         return targets

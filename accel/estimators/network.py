@@ -60,6 +60,10 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         tags.array_api_support = True
         return tags
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there are coefficients."""
+        return "coefs_" in vars(self)
+
     def explain(self) -> str:
         """What the last fit did: choices and reasons, passes over X, time, place, ending.
 
@@ -144,20 +148,27 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
             move(training, solver, problem)
         limits = Limits(options.max_iter, options.tol, options.n_iter_no_change)
 
+        unsaved: list[OSError] = []
+
         def after_epoch(training: Training, progress: EpochProgress) -> Any:
             if self.verbose:
                 _say(progress)
-            if store is not None:
-                is_last = training.ended is not None or training.epoch == options.max_iter
-                store.save(training, backend, is_last=is_last, expand=solver.expand)
+            is_last = training.ended is not None or training.epoch == options.max_iter
+            try:
+                if store is not None:
+                    store.save(training, backend, is_last=is_last, expand=solver.expand)
+            except OSError as error:  # said once what was learned is kept
+                unsaved.append(error)
+                return True
             stop = self.callback(progress) if self.callback is not None else None
             return stop or incremental
 
         status = solver.train(training, limits, after_epoch=after_epoch)
-        if incremental and status is Status.STOPPED:
-            status = Status.ONE_EPOCH
+        if status is Status.STOPPED and (incremental or unsaved):
+            status = Status.UNSAVED if unsaved else Status.ONE_EPOCH
         self._keep_training(problem, training, solver)
-        return _epochs_ending(status, training, resumed, solver.batches.size)
+        ending = _epochs_ending(status, training, resumed, solver.batches.size)
+        return replace(ending, error=unsaved[0] if unsaved else None)
 
     def _minimize(self, problem: Problem, *, first: bool) -> _Ending:
         """On all rows at once, by the solvers of the linear models."""
@@ -256,6 +267,9 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         self.intercepts_ = [np.array(b) for _, b in layers]
         self.n_layers_, self.n_outputs_ = len(layers) + 1, problem.network.n_out
         self.input_scale_ = problem.options.input_scale
+        self.out_activation_ = problem.targets.output
+        if problem.targets.classes is not None:
+            self.classes_ = problem.targets.classes
 
     def _params(self) -> NDArray[Any]:
         parts = zip(self.coefs_, self.intercepts_, strict=True)
@@ -286,6 +300,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         self.status_ = ending.status
         if self.verbose:
             print(ending.sentence)
+        if ending.error is not None:
+            raise ending.error
         if ending.status is Status.INTERRUPTED:
             raise KeyboardInterrupt(ending.sentence)
         if ending.status in UNFINISHED:
@@ -301,6 +317,7 @@ class _Ending:
     pass_name: str
     n_passes: int
     batch_size: int = 0
+    error: OSError | None = None
 
 
 def _epochs_ending(status: Status, training: Training, resumed: int, size: int) -> _Ending:
@@ -357,6 +374,12 @@ def _reasons(problem: Problem, batch_size: int) -> list[str]:
             reasons.append("early_stopping has no effect: it is for training by batches.")
         return reasons
     reasons = [f"Solver {options.solver}: batches of {batch_size} rows."]
+    if options.center:
+        reasons.append("Centred columns: the first b takes up their means.")
+    if options.dropout:
+        reasons.append(f"Dropout: {options.dropout:g} of the hidden outputs in each step.")
+    if options.early_stopping:
+        reasons.append(f"Early stopping: {options.validation_fraction:g} of the rows are held out.")
     if options.solver != "sgd" and options.learning_rate in ("invscaling", "adaptive"):
         reasons.append(
             f"learning_rate={options.learning_rate!r} has no effect: it is for solver='sgd'."

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import inf
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from accel.backends.precision import PRECISIONS
 from accel.estimators.checks import (
@@ -166,6 +168,11 @@ def network_options(estimator: Any) -> NetworkOptions:
     )
     if options.checkpoint is not None and options.warm_start:
         raise ValueError("checkpoint goes on from its own state: set warm_start=False.")
+    if options.checkpoint is not None and options.early_stopping and e.random_state is None:
+        raise ValueError(
+            "random_state=None holds out other rows after a checkpoint with early_stopping: give a "
+            "number."
+        )
     if options.solver in FULL_BATCH:
         _refuse_with_full_batch(options)
     return options
@@ -192,7 +199,8 @@ def _is_auto(value: Any) -> bool:
 
 def _widths(sizes: Any) -> tuple[int, ...]:
     """Hidden widths: a number is one layer, an empty tuple none."""
-    given = list(sizes) if isinstance(sizes, Iterable) and not isinstance(sizes, str) else [sizes]
+    given = np.atleast_1d(sizes).tolist() if isinstance(sizes, np.ndarray) else sizes
+    given = list(given) if isinstance(given, list | tuple | range) else [given]
     for width in given:
         if not isinstance(width, Integral) or isinstance(width, bool) or width <= 0:
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes!r}: pass integers.")

@@ -40,6 +40,8 @@ class NetworkTargets:
         scikit-learn's name of what makes a prediction of a raw one.
     strata : ndarray (n_samples,) or None
         What the held-out rows keep the shares of.
+    classes : ndarray (n_classes,) or None
+        Labels, sorted; for several labels a row, their places; None for numbers.
     has_all : bool
         Whether every class occurs.
     """
@@ -51,13 +53,14 @@ class NetworkTargets:
     score: Callable[[NDArray[Any], NDArray[np.intp], Any], float]
     output: str
     strata: NDArray[Any] | None = None
+    classes: NDArray[Any] | None = None
     has_all: bool = True
 
 
 def class_targets(
     y: Any, n_rows: int, sample_weight: Any, class_weight: Any, *, known: Array | None
-) -> tuple[NetworkTargets, Array]:
-    """Targets for a label a row, or for several, and the classes.
+) -> NetworkTargets:
+    """Targets for a label a row, or for several.
 
     Parameters
     ----------
@@ -72,10 +75,8 @@ def class_targets(
 
     Returns
     -------
-    targets : NetworkTargets
+    NetworkTargets
         On the host.
-    classes : ndarray (n_classes,)
-        Labels, sorted; for several labels a row, their places.
     """
     y = to_host(y)
     has_columns = y is not None and np.asarray(y).ndim == 2 and np.asarray(y).shape[1] > 1
@@ -86,7 +87,7 @@ def class_targets(
     found = check_targets(y, n_rows, sample_weight, class_weight, classes=known)
     n_classes = len(found.classes)
     loss, is_weighted = loss_for(n_classes), sample_weight is not None or class_weight is not None
-    targets = NetworkTargets(
+    return NetworkTargets(
         loss=loss,
         Y=loss.encode_target(found.index),
         weight=found.weight if is_weighted else None,
@@ -94,27 +95,27 @@ def class_targets(
         score=partial(_accuracy, found.index, False),
         output="logistic" if n_classes == 2 else "softmax",
         strata=found.index if n_classes == 2 else None,
+        classes=found.classes,
         has_all=len(np.unique(found.index)) == n_classes,
     )
-    return targets, found.classes
 
 
 def _label_targets(
     y: NDArray[Any], n_rows: int, sample_weight: Any, *, known: Array | None
-) -> tuple[NetworkTargets, Array]:
+) -> NetworkTargets:
     loss, n_labels = MULTILABEL, y.shape[1]
     _check_length(y, n_rows)
     if known is not None and len(known) != n_labels:
         raise ValueError(f"y has {n_labels} labels, but there are {len(known)} classes.")
-    targets = NetworkTargets(
+    return NetworkTargets(
         loss=loss,
         Y=loss.encode_target(y),
         weight=check_weight(sample_weight, n_rows),
         n_outputs=n_labels,
         score=partial(_accuracy, y, True),
         output=loss.output,
+        classes=np.arange(n_labels),
     )
-    return targets, np.arange(n_labels)
 
 
 def number_targets(y: Any, n_rows: int, sample_weight: Any, *, loss: TargetLoss) -> NetworkTargets:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from math import ceil
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accel.backends import Backend
+from accel.backends.base import first_line
 from accel.backends.interchange import is_device_array, is_sparse, rows_at
 from accel.estimators.network_options import RULES, NetworkOptions
 from accel.estimators.network_targets import NetworkTargets
 from accel.estimators.prediction import raw_prediction
 from accel.minibatch import Batches, BatchObjective
 from accel.network import Network
+from accel.objective import LARGEST_ALPHA
 from accel.solvers.epochs import StochasticSolver, Training
 
 Array = Any
@@ -68,7 +71,9 @@ def problem_of(
     is_double = str(X.dtype).endswith("float64")
     if options.precision != "float32" and (is_double or is_sparse(X)):
         kind = "sparse" if is_sparse(X) else "float64"
-        raise ValueError(f"precision={options.precision!r} is for dense float32 X, not {kind}.")
+        raise ValueError(
+            f"precision={options.precision!r} is for dense float32 X, not {kind}: convert X first."
+        )
     dtype = backend.xp.float64 if is_double else backend.xp.float32
     by_batches = options.solver in RULES and not is_device_array(X) and not is_sparse(X)
     is_resident = not by_batches or backend.has_room(X.nbytes)
@@ -90,17 +95,19 @@ def split_rows(
     from sklearn.model_selection import train_test_split
 
     strata = None if targets.strata is None else targets.strata[rows]
-    train, held_out = train_test_split(
-        rows,
-        random_state=random_state,
-        test_size=options.validation_fraction,
-        stratify=strata,
-    )
-    if len(held_out) < 2:
+    share = options.validation_fraction
+    n_held_out = ceil(share * len(rows))
+    if not 2 <= n_held_out < len(rows):
         raise ValueError(
-            "The validation set is too small. Increase 'validation_fraction' or the size of your "
-            "dataset."
+            f"The validation set is too small or too large: validation_fraction={share:g} holds "
+            f"{n_held_out} of {len(rows)} rows out, at least 2 and fewer than all are needed."
         )
+    try:
+        train, held_out = train_test_split(
+            rows, random_state=random_state, test_size=share, stratify=strata
+        )
+    except ValueError as error:  # classes too few for the share
+        raise ValueError(f"validation_fraction={share:g}: {first_line(error)}.") from None
     return train, held_out
 
 
@@ -118,7 +125,10 @@ def stochastic_solver(
     if decays:
         decay = backend.asarray(problem.network.penalty(options.alpha), dtype=problem.dtype)
         work = backend.xp.empty_like(decay)
-    weight = targets.weight
+    # of mean one, in float64, so that no unit of weight is beyond float32; alpha with it
+    unit = 1.0 if targets.weight is None else float(targets.weight.mean())
+    weight = None if targets.weight is None else targets.weight / unit
+    alpha = min(options.alpha / unit, LARGEST_ALPHA)
     kernels = backend.step_kernels(training.params, steps=-(-len(training.places) // size))
     number = problem.dtype if targets.Y.dtype.kind == "f" else None  # labels stay integers
     batches = Batches(
@@ -137,7 +147,7 @@ def stochastic_solver(
         objective=BatchObjective(
             loss=targets.loss,
             network=problem.network,
-            alpha=0.0 if decays else options.alpha,
+            alpha=0.0 if decays else alpha,
             size=size,
             like=training.params,
             backend=backend,

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf, isfinite
-from types import FrameType, TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.interrupts import Interrupts
 from accel.minibatch import Batches, BatchObjective
 from accel.solvers.loop import Status
 from accel.solvers.rules import Rule, Schedule
 
 Array = Any
+GREW = 2.0  # times the loss of the first epoch: no noise of batches or dropout
 
 
 @dataclass
@@ -193,7 +192,7 @@ class StochasticSolver:
         before = [xp.empty_like(array) for array in moving]
         flops = 2.0 * self.batches.size * self.objective.network.largest_W
         quiet = np.errstate(all="ignore")
-        with _Interrupts() as interrupts, quiet, self.objective.backend.many_steps(flops):
+        with Interrupts() as interrupts, quiet, self.objective.backend.many_steps(flops):
             try:
                 while training.ended is None and training.epoch < limits.max_iter:
                     if interrupts.seen:
@@ -217,7 +216,12 @@ class StochasticSolver:
                 return Status.INTERRUPTED
             if interrupts.seen:
                 return Status.INTERRUPTED
-        return training.ended or Status.MAX_EPOCHS
+        return Status.UNSTABLE if self._grew(training) else training.ended or Status.MAX_EPOCHS
+
+    def _grew(self, training: Training) -> bool:
+        """Whether the loss is far above that of the first epoch; a score would have told."""
+        curve = training.loss_curve[-training.epoch :] if training.epoch else []
+        return self.score is None and len(curve) > 1 and curve[-1] > GREW * curve[0]
 
     def expand(self, params: Array) -> Array:
         """Parameters of X, from those of the rows as they come in batches.
@@ -235,7 +239,7 @@ class StochasticSolver:
         shift, xp = self.batches.shift, self.objective.backend.xp
         return params if shift is None else self.objective.network.moved(params, shift, xp=xp)
 
-    def _epoch(self, training: Training, interrupts: _Interrupts) -> float | None:
+    def _epoch(self, training: Training, interrupts: Interrupts) -> float | None:
         """Mean loss of an epoch of steps; infinite where a parameter is, None if interrupted."""
         backend, n, total = self.objective.backend, 0, 0.0
         for batch in self.batches.epoch(self._order(training)):
@@ -310,32 +314,3 @@ class StochasticSolver:
             max_iter=limits.max_iter,
             params=lambda: self.expand(training.params),
         )
-
-
-class _Interrupts:
-    """Ctrl-C is noted, so that no update is cut in two; a second one raises KeyboardInterrupt."""
-
-    def __init__(self) -> None:
-        self.seen = False
-        self._is_mine = False
-
-    def __enter__(self) -> _Interrupts:
-        is_main = threading.current_thread() is threading.main_thread()
-        self._is_mine = is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if self._is_mine:
-            signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        if self._is_mine:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if self.seen:
-            raise KeyboardInterrupt
-        self.seen = True

@@ -46,9 +46,10 @@ class Status(Enum):
     )
     ONE_EPOCH = "partial_fit trains one epoch: call it again to train on."
     UNSTABLE = (
-        "the loss overflowed: lower learning_rate_init, or scale X. The parameters are those from "
-        "before that epoch."
+        "the loss grew or overflowed: lower learning_rate_init, or scale X. The parameters are the "
+        "last finite ones."
     )
+    UNSAVED = "the checkpoint could not be written: the parameters are those of that moment."
     STOPPED = "the callback asked to stop: the parameters are those of that moment."
     INTERRUPTED = "the keyboard interrupted the fit: the parameters are those of that moment."
 

@@ -222,7 +222,7 @@ def _summary(data: Dataset, lesson: Lesson, learning_rate: float, iterations: in
     their_test = _share(lesson.sklearn_test_correct, lesson.n_test)
     return f"""# Logistic regression from scratch: {data.name}
 
-Ran on {lesson.model.backend_}.
+Ran on {str(lesson.model.backend_).rstrip(".")}.
 
 ![Two samples](samples.png)
 
