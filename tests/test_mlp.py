@@ -208,7 +208,9 @@ def test_verbose_says_where_and_how(rows, capsys):
 def test_several_labels_at_once(rng):
     X = rng.normal(size=(80, 5))
     Y = (X[:, :3] > 0).astype(int)
-    model = MLPClassifier((16,), max_iter=200, learning_rate_init=0.02, backend="numpy").fit(X, Y)
+    model = MLPClassifier(
+        (16,), max_iter=200, learning_rate_init=0.02, random_state=0, backend="numpy"
+    ).fit(X, Y)
     assert model.predict(X).shape == (80, 3)
     assert model.score(X, Y) > 0.9
     assert model.out_activation_ == "logistic"
@@ -322,7 +324,7 @@ def test_the_unit_of_the_weights_does_not_matter_beyond_float32(rows, unit):
 def test_a_loss_that_grows_is_not_praised(rows):
     X, y = rows
     model = MLPRegressor(solver="sgd", learning_rate_init=3.0, momentum=0.0, max_iter=6,
-                         hidden_layer_sizes=(), batch_size=60, backend="numpy")  # fmt: skip
+                         random_state=0, hidden_layer_sizes=(), batch_size=60, backend="numpy")  # fmt: skip
     model.fit(X, y)
     assert model.loss_curve_[-1] > 2 * model.loss_curve_[0]
     assert model.status_ is Status.UNSTABLE
