@@ -324,7 +324,7 @@ def test_the_unit_of_the_weights_does_not_matter_beyond_float32(rows, unit):
 def test_a_loss_that_grows_is_not_praised(rows):
     X, y = rows
     model = MLPRegressor(solver="sgd", learning_rate_init=3.0, momentum=0.0, max_iter=6,
-                         random_state=0, hidden_layer_sizes=(), batch_size=60, backend="numpy")  # fmt: skip
+                         hidden_layer_sizes=(), batch_size=60, random_state=0)  # fmt: skip
     model.fit(X, y)
     assert model.loss_curve_[-1] > 2 * model.loss_curve_[0]
     assert model.status_ is Status.UNSTABLE
