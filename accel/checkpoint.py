@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,9 @@ from accel.backends.interchange import is_sparse, to_host
 from accel.disk import (
     FileFormatError,
     prepare_folder,
-    read_arrays,
+    read_with_header,
     remove_leftovers,
-    write_atomically,
+    write_with_header,
 )
 from accel.solvers.epochs import Training
 from accel.solvers.loop import Status
@@ -227,17 +226,11 @@ class Checkpoint:
 
     def _write(self, name: str, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         header = {"format": FORMAT, "version": VERSION, "run": dict(self.run), "values": values}
-        text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-        write_atomically(
-            self.folder / name, lambda file: np.savez(file, header=text, **dict(arrays))
-        )
+        write_with_header(self.folder / name, header, arrays)
 
     def _read(self, name: str) -> tuple[dict[str, Any], dict[str, Array]] | None:
         try:
-            arrays = read_arrays(self.folder / name)
-            header = json.loads(bytes(arrays.pop("header")))
-            if header["format"] != FORMAT or header["version"] != VERSION:
-                raise ValueError(f"format {header['format']!r}, version {header['version']!r}")
+            header, arrays = read_with_header(self.folder / name, FORMAT, VERSION)
             run, values = header["run"], header["values"]
         except FileNotFoundError:
             return None

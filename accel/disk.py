@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -84,6 +85,55 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             error.filename = str(path)  # the place the user knows
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_with_header(path: Path, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Write arrays and a JSON header as one .npz file, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    header : mapping
+        With a "format" and a "version".
+    arrays : mapping of ndarray
+        By name; none is "header".
+    """
+    text = np.frombuffer(json.dumps(dict(header)).encode(), dtype=np.uint8)
+    write_atomically(path, lambda file: np.savez(file, header=text, **dict(arrays)))
+
+
+def read_with_header(path: Path, form: str, version: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and arrays of such a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    form : str
+        The format it must have.
+    version : int
+        The version it must have.
+
+    Returns
+    -------
+    header : dict
+        As it was written.
+    arrays : dict of ndarray
+        By name.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    Exception
+        Of any type, if it is another file or damaged: the caller says of what.
+    """
+    arrays = read_arrays(path)
+    header = json.loads(bytes(arrays.pop("header")))
+    if header["format"] != form or header["version"] != version:
+        raise ValueError(f"format {header['format']!r}, version {header['version']!r}")
+    return header, arrays
 
 
 def remove_leftovers(path: Path) -> None:

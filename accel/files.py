@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -14,7 +13,7 @@ import numpy as np
 
 from accel.backends import BackendReport
 from accel.backends.base import first_line
-from accel.disk import FileFormatError, read_arrays, write_atomically
+from accel.disk import FileFormatError, read_with_header, write_with_header
 from accel.estimators import LogisticRegression, MLPClassifier, MLPRegressor
 from accel.estimators.account import Account
 from accel.solvers import Status
@@ -67,8 +66,7 @@ def save_model(model: Any, path: Path, feature_names: Sequence[str] | None = Non
         "backend": asdict(model.backend_),
         **results,
     }
-    arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-    write_atomically(path, lambda file: np.savez(file, **arrays))
+    write_with_header(path, header, arrays)
 
 
 def load_model(path: Path) -> Any:
@@ -92,11 +90,7 @@ def load_model(path: Path) -> Any:
         If it cannot be read.
     """
     try:
-        arrays = read_arrays(path)
-        header = json.loads(bytes(arrays.pop("header")))
-        if header["format"] != FORMAT or header["version"] != VERSION:
-            raise ValueError(f"format {header['format']!r}, version {header['version']!r}")
-        return _rebuild(header, arrays)
+        return _rebuild(*read_with_header(path, FORMAT, VERSION))
     except OSError:
         raise
     except Exception as error:  # a foreign header may be wrong in any way

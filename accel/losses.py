@@ -240,6 +240,8 @@ class Multilabel:
         both = Logistic().probabilities(xp.reshape(raw_prediction, (-1, 1)), xp=xp)
         return xp.reshape(both[:, 1], raw_prediction.shape)
 
+    probabilities = predict
+
     def log_probabilities(self, raw_prediction: Array, *, xp: Any) -> Array:
         """Its logarithm, from the raw predictions, never log(0)."""
         both = Logistic().log_probabilities(xp.reshape(raw_prediction, (-1, 1)), xp=xp)

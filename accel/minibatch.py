@@ -268,8 +268,10 @@ class BatchObjective:
         xp = backend.xp
         self.loss, self.network, self.alpha, self.backend = loss, network, alpha, backend
         self._workspace = Workspace(network, size, like, xp=xp, product=backend.product(precision))
-        self._gradient, self._shrink = xp.empty_like(like), xp.empty_like(like)
-        self._penalty = backend.asarray(network.penalty(alpha), dtype=like.dtype)
+        self._gradient = xp.empty_like(like)
+        if alpha:
+            self._shrink = xp.empty_like(like)
+            self._penalty = backend.asarray(network.penalty(alpha), dtype=like.dtype)
         self._equal: dict[int, Array] = {}
         self._fused = kernels.residuals.get(loss.name) if kernels else None
         self._residual = xp.empty((size, network.n_out), dtype=like.dtype, device=like.device)

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from sklearn.utils.validation import check_is_fitted
+
 from accel.backends import BackendReport
 
 WIDTH = 80
@@ -72,6 +74,21 @@ class Account:
             ("end", self.ending),
         ]  # fmt: skip
         return "\n".join(_item(name, text) for name, text in items if text)
+
+
+class Explained:
+    """An estimator that keeps the account of its fit."""
+
+    def explain(self) -> str:
+        """What the last fit did: choices and reasons, passes over X, time, place, ending.
+
+        Returns
+        -------
+        str
+            Lines of at most 80 columns.
+        """
+        check_is_fitted(self)
+        return str(vars(self)["account_"])
 
 
 def _item(name: str, text: str) -> str:

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
 
 from accel.backends import Backend, backend_for
 from accel.backends.interchange import device_of, is_sparse
-from accel.estimators.account import Account, Stages
+from accel.estimators.account import Account, Explained, Stages
 from accel.estimators.callbacks import CallbackSupport, FitTasks, has_callbacks, managed
 from accel.estimators.checks import (
     Targets,
@@ -25,12 +24,13 @@ from accel.estimators.linear import LinearClassifier, coefficients, linear_objec
 from accel.estimators.options import Options, options_of, solver_of
 from accel.objective import Objective, alpha_of
 from accel.solvers import SOLVERS, Progress, Solution, Status, minimize, plan
+from accel.solvers.loop import UNFINISHED
 
 Array = Any
 PRINT_EVERY = 10
 
 
-class LogisticRegression(CallbackSupport, LinearClassifier):
+class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
     r"""Logistic regression on the CPU or on an NVIDIA GPU.
 
     .. math:: \min_{W, b} \; \frac{1}{S} \sum_i s_i\, \ell(y_i, x_i W + b)
@@ -205,17 +205,6 @@ class LogisticRegression(CallbackSupport, LinearClassifier):
         fit(self, X, y, sample_weight, coef_init, intercept_init)
         return self
 
-    def explain(self) -> str:
-        """What the last fit did: choices and reasons, passes over X, time, place, ending.
-
-        Returns
-        -------
-        str
-            Lines of at most 80 columns.
-        """
-        check_is_fitted(self)
-        return str(self.account_)
-
     def _fit(self, X: Any, y: Any, sample_weight: Any, coef_init: Any, intercept_init: Any) -> None:
         stages = Stages()
         with stages("check"):
@@ -259,7 +248,7 @@ class LogisticRegression(CallbackSupport, LinearClassifier):
                 )
                 last = partial(way.problem.expand, solution.params)
                 attributes = fitted(last)
-        ending = _ending(solution, options.tol)
+        ending = solution.sentence(options.tol)
         account = Account(
             what=self._what(X, targets, options),
             backend=report,
@@ -338,7 +327,7 @@ class LogisticRegression(CallbackSupport, LinearClassifier):
             print(ending)
         if solution.status is Status.INTERRUPTED:
             raise KeyboardInterrupt(ending)
-        if solution.status in (Status.MAX_ITER, Status.STALLED, Status.DIVERGED):
+        if solution.status in UNFINISHED:
             warnings.warn(ending, ConvergenceWarning, stacklevel=4)
 
 
@@ -362,11 +351,3 @@ def _mapped(solver: str) -> tuple[str, ...]:
     if solver in SOLVERS or solver == "auto":
         return ()
     return (f"solver={solver!r} is scikit-learn's name; the optimum is the same.",)
-
-
-def _ending(solution: Solution, tol: float) -> str:
-    return (
-        f"{solution.status.name} after {solution.n_iter} iterations, objective "
-        f"{solution.value:.8g}, max|gradient| {solution.error:.3g}, tol {tol:.3g}: "
-        f"{solution.status.value}"
-    )

@@ -7,20 +7,23 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import unique_labels
 
-from accel.backends.interchange import device_of, like, namespace, to_host
-from accel.estimators.linear import loss_for
+from accel.backends.interchange import device_of, namespace, to_host
 from accel.estimators.network import NetworkEstimator
-from accel.estimators.network_targets import NetworkTargets, class_targets, decide
+from accel.estimators.network_targets import (
+    NetworkTargets,
+    class_targets,
+    more_probable_than_not,
+)
+from accel.estimators.prediction import ClassPredictions
 from accel.losses import MULTILABEL
 
 Array = Any
 
 
-class MLPClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
+class MLPClassifier(ClassPredictions, NetworkEstimator):
     r"""Fully connected network for classes, on the CPU or on an NVIDIA GPU.
 
     .. math:: a_0 = x, \qquad a_{l+1} = f(a_l W_l + b_l), \qquad z = a_L W_L + b_L
@@ -295,45 +298,6 @@ class MLPClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
         self._fit(X, partial(self._targets, y, sample_weight, labels), incremental=True)
         return self
 
-    def predict_proba(self, X: Any) -> Array:
-        """Probability of every class, or of each of several labels.
-
-        Parameters
-        ----------
-        X : array-like (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        array (n_samples, n_classes)
-            In the namespace and on the device of X.
-        """
-        with device_of(X):
-            raw = self._raw_prediction(X)
-            if self._is_multilabel:
-                return MULTILABEL.predict(raw, xp=namespace(raw))
-            return loss_for(len(self.classes_)).probabilities(raw, xp=namespace(raw))
-
-    def predict_log_proba(self, X: Any) -> Array:
-        """Logarithm of the probability of every class, from the raw predictions: never log(0).
-
-        Parameters
-        ----------
-        X : array-like (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        array (n_samples, n_classes)
-            In the namespace and on the device of X.
-        """
-        with device_of(X):
-            raw = self._raw_prediction(X)
-            xp = namespace(raw)
-            if self._is_multilabel:
-                return MULTILABEL.log_probabilities(raw, xp=xp)
-            return loss_for(len(self.classes_)).log_probabilities(raw, xp=xp)
-
     def predict(self, X: Any) -> Array:
         """Most probable label of every row; for several labels, those more probable than not.
 
@@ -347,37 +311,16 @@ class MLPClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
         array (n_samples,) or (n_samples, n_labels)
             In the namespace and on the device of X where the labels are numbers or booleans.
         """
+        if "coefs_" not in vars(self) or not self._is_multilabel:
+            return super().predict(X)
         with device_of(X):
             raw = self._raw_prediction(X)
-            xp = namespace(raw)
-            index = decide(raw, is_multilabel=self._is_multilabel, xp=xp)
-            if self._is_multilabel:
-                return index
-            if self.classes_.dtype.kind in "biuf":
-                return xp.take(like(self.classes_, raw), index)
-            return self.classes_[to_host(index)]
+            return more_probable_than_not(raw, xp=namespace(raw))
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy: the share of rows whose label, or whose every label, is predicted.
-
-        Parameters
-        ----------
-        X : array-like (n_samples, n_features)
-            Rows.
-        y : array-like (n_samples,) or (n_samples, n_labels)
-            True labels.
-        sample_weight : array-like (n_samples,), optional
-            Weights of the rows.
-
-        Returns
-        -------
-        float
-            Between 0 and 1.
-        """
-        from sklearn.metrics import accuracy_score  # 40 ms that `import accel` need not pay
-
-        labels, weight = to_host(self.predict(X)), to_host(sample_weight)
-        return float(accuracy_score(to_host(y), labels, sample_weight=weight))
+    @property
+    def _link(self) -> Any:
+        """What makes probabilities of raw predictions."""
+        return MULTILABEL if self._is_multilabel else super()._link
 
     @property
     def _is_multilabel(self) -> bool:

@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
 from accel.backends import backend_for
-from accel.backends.interchange import device_of, is_sparse, like, namespace, with_out
+from accel.backends.interchange import device_of, is_sparse
 from accel.checkpoint import Checkpoint, digest, pack, unpack
-from accel.estimators.account import Account, Stages
-from accel.estimators.checks import COMPACT, check_X
+from accel.estimators.account import Account, Explained, Stages
+from accel.estimators.checks import check_X
 from accel.estimators.network_options import FULL_BATCH, RULES, NetworkOptions, network_options
 from accel.estimators.network_targets import NetworkTargets
 from accel.estimators.network_training import (
@@ -31,49 +29,25 @@ from accel.estimators.network_training import (
     with_curves,
     with_memory,
 )
-from accel.estimators.prediction import raw_prediction
+from accel.estimators.prediction import ArrayEstimator, placed, raw_prediction
 from accel.network import Network
 from accel.objective import Objective
-from accel.solvers import Solution, Status, minimize
+from accel.solvers import Status, minimize
 from accel.solvers.epochs import EpochProgress, Limits, StochasticSolver, Training
+from accel.solvers.loop import UNFINISHED
 
 Array = Any
 PRINT_EVERY = 10
 # What may differ between a run and the one that goes on from its checkpoint.
 NOT_OF_THE_RUN = ("checkpoint", "checkpoint_every", "max_iter", "warm_start")
-UNFINISHED = (
-    Status.MAX_ITER,
-    Status.STALLED,
-    Status.DIVERGED,
-    Status.MAX_EPOCHS,
-    Status.UNSTABLE,
-)
 
 
-class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
+class NetworkEstimator(Explained, ArrayEstimator):
     """A network with a scikit-learn surface; a subclass says what its targets are."""
-
-    def __sklearn_tags__(self) -> Any:
-        """Sparse X is taken, and arrays of other libraries stay where they are."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.array_api_support = True
-        return tags
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether there are coefficients."""
         return "coefs_" in vars(self)
-
-    def explain(self) -> str:
-        """What the last fit did: choices and reasons, passes over X, time, place, ending.
-
-        Returns
-        -------
-        str
-            Lines of at most 80 columns.
-        """
-        check_is_fitted(self)
-        return str(self.account_)
 
     def _can_train_by_batches(self) -> bool:
         """Whether there is a partial_fit."""
@@ -203,7 +177,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         self.best_validation_score_: float | None = None
         self.n_iter_, self.t_ = solution.n_iter, solution.n_iter * len(targets.Y)
         self.status_ = solution.status
-        return _full_batch_ending(solution, options.tol)
+        sentence = solution.sentence(options.tol)
+        return _Ending(solution.status, sentence, "value and gradient", solution.n_evals)
 
     def _on_progress(self, progress: Any) -> Any:
         if self.verbose and progress.n_iter % PRINT_EVERY == 0:
@@ -286,13 +261,10 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
     def _raw_prediction(self, X: Any) -> Array:
         """(n_samples, n_outputs), in the namespace and on the device of X, block by block."""
         X = check_X(self, X, fitting=False)
-        xp = with_out(namespace(X))
-        is_compact = str(X.dtype).rpartition(".")[2] in COMPACT and not is_sparse(X)
-        dtype = getattr(xp, str(self.coefs_[0].dtype)) if is_compact else X.dtype
         widths = tuple(W.shape[1] for W in self.coefs_)
         network = Network(self.n_features_in_, widths[-1], widths[:-1], self.activation)
         scaled = self._params() * network.input_scale(self.input_scale_)
-        params = xp.astype(like(scaled, X), dtype)
+        params, xp = placed(scaled, X)
         return raw_prediction(network, params, X, xp=xp)
 
     def _judge(self, ending: _Ending) -> None:
@@ -327,15 +299,6 @@ def _epochs_ending(status: Status, training: Training, resumed: int, size: int) 
     again = f" (from epoch {resumed} of the checkpoint on)" if resumed else ""
     sentence = f"{status.name} after {training.epoch} epochs{again}{loss}{score}: {status.value}"
     return _Ending(status, sentence, "epoch", training.epoch - resumed, size)
-
-
-def _full_batch_ending(solution: Solution, tol: float) -> _Ending:
-    sentence = (
-        f"{solution.status.name} after {solution.n_iter} iterations, objective "
-        f"{solution.value:.8g}, max|gradient| {solution.error:.3g}, tol {tol:.3g}: "
-        f"{solution.status.value}"
-    )
-    return _Ending(solution.status, sentence, "value and gradient", solution.n_evals)
 
 
 def _check_incremental(options: NetworkOptions) -> None:

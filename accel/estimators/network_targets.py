@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_array, column_or_1d
 
 from accel.backends.interchange import to_host
 from accel.estimators.checks import check_targets, check_weight
-from accel.estimators.linear import loss_for
+from accel.estimators.prediction import loss_for, most_probable
 from accel.losses import MULTILABEL, TargetLoss
 
 Array = Any
@@ -92,7 +92,7 @@ def class_targets(
         Y=loss.encode_target(found.index),
         weight=found.weight if is_weighted else None,
         n_outputs=loss.n_outputs(n_classes),
-        score=partial(_accuracy, found.index, False),
+        score=partial(_accuracy, found.index, most_probable),
         output="logistic" if n_classes == 2 else "softmax",
         strata=found.index if n_classes == 2 else None,
         classes=found.classes,
@@ -112,7 +112,7 @@ def _label_targets(
         Y=loss.encode_target(y),
         weight=check_weight(sample_weight, n_rows),
         n_outputs=n_labels,
-        score=partial(_accuracy, y, True),
+        score=partial(_accuracy, y, more_probable_than_not),
         output=loss.output,
         classes=np.arange(n_labels),
     )
@@ -155,11 +155,9 @@ def number_targets(y: Any, n_rows: int, sample_weight: Any, *, loss: TargetLoss)
     )
 
 
-def decide(raw: Array, *, is_multilabel: bool, xp: Any) -> Array:
-    """Places of the most probable classes, or which labels are more probable than not."""
-    if is_multilabel:
-        return xp.astype(raw > 0, xp.int64)
-    return xp.astype(raw[:, 0] > 0, xp.int64) if raw.shape[1] == 1 else xp.argmax(raw, axis=1)
+def more_probable_than_not(raw: Array, *, xp: Any) -> Array:
+    """One where a label is, zero where it is not, from raw predictions."""
+    return xp.astype(raw > 0, xp.int64)
 
 
 def _check_length(y: NDArray[Any], n_rows: int) -> None:
@@ -168,13 +166,12 @@ def _check_length(y: NDArray[Any], n_rows: int) -> None:
 
 
 def _accuracy(
-    truth: NDArray[Any], is_multilabel: bool, raw: NDArray[Any], rows: NDArray[np.intp], weight: Any
+    truth: NDArray[Any], decide: Any, raw: NDArray[Any], rows: NDArray[np.intp], weight: Any
 ) -> float:
     """Share of the rows whose label, or whose every label, is predicted."""
     from sklearn.metrics import accuracy_score
 
-    predicted = decide(raw, is_multilabel=is_multilabel, xp=np)
-    return float(accuracy_score(truth[rows], predicted, sample_weight=weight))
+    return float(accuracy_score(truth[rows], decide(raw, xp=np), sample_weight=weight))
 
 
 def _determination(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from math import ceil
 from typing import Any
 
@@ -162,22 +162,26 @@ def stochastic_solver(
         schedule=options.schedule,
         initial_rate=options.learning_rate_init,
         shuffle=options.shuffle,
-        score=partial(score_of, problem, held_out) if len(held_out) else None,
+        score=scorer_of(problem, held_out) if len(held_out) else None,
     )
 
 
-def score_of(problem: Problem, rows: NDArray[np.intp], params: Array) -> float:
-    """Score of the parameters on some rows."""
+def scorer_of(problem: Problem, rows: NDArray[np.intp]) -> Callable[[Array], float]:
+    """The function (params) -> score on some rows, which are gathered once."""
     backend, targets, network = problem.backend, problem.targets, problem.network
     scale = network.input_scale(problem.options.input_scale)
-    scaled = params * backend.asarray(scale, dtype=problem.dtype)
+    scale = backend.asarray(scale, dtype=problem.dtype)
     if problem.is_resident:
         X = rows_at(problem.X, backend.asarray(rows), xp=backend.xp)
     else:
         X = backend.asarray(problem.X[rows])
-    raw = backend.to_numpy(raw_prediction(network, scaled, X, xp=backend.xp))
     weight = None if targets.weight is None else targets.weight[rows]
-    return targets.score(raw, rows, weight)
+
+    def score(params: Array) -> float:
+        raw = backend.to_numpy(raw_prediction(network, params * scale, X, xp=backend.xp))
+        return targets.score(raw, rows, weight)
+
+    return score
 
 
 def first_state(

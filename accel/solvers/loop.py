@@ -54,6 +54,12 @@ class Status(Enum):
     INTERRUPTED = "the keyboard interrupted the fit: the parameters are those of that moment."
 
 
+# Endings that a fit warns of.
+UNFINISHED = frozenset(
+    {Status.MAX_ITER, Status.STALLED, Status.DIVERGED, Status.MAX_EPOCHS, Status.UNSTABLE}
+)
+
+
 @dataclass(frozen=True)
 class State:
     """Where a solver stands.
@@ -144,6 +150,13 @@ class Solution:
     n_iter: int
     n_evals: int
     history: tuple[float, ...]
+
+    def sentence(self, tol: float) -> str:
+        """How it ended, with the certificate beside the tolerance."""
+        return (
+            f"{self.status.name} after {self.n_iter} iterations, objective {self.value:.8g}, "
+            f"max|gradient| {self.error:.3g}, tol {tol:.3g}: {self.status.value}"
+        )
 
 
 class Solver(Protocol):
