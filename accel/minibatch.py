@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.backends.interchange import in_dtype, is_sparse, rows_at, take_rows
+from accel.backends.streaming import uploaded
 from accel.dropout import DropoutMasks
 from accel.network import Workspace
 
@@ -109,9 +109,8 @@ class Batches:
         n = self.X.shape[0] if order is None else len(order)
         cuts = [slice(k, min(k + self.size, n)) for k in range(0, n, self.size)]
         places: Any = None if order is None else self.backend.asarray(order)
-        X = self._uploaded_rows(cuts, order)
-        if self._is_resident:
-            X = self._resident_rows(cuts, places)
+        resident = self._is_resident
+        X = self._resident_rows(cuts, places) if resident else self._uploaded_rows(cuts, order)
         for cut, rows in zip(cuts, X, strict=True):
             where = cut if places is None else places[cut]
             weights = None if self.weights is None else self._rows_of("weights", where, cut)
@@ -154,41 +153,18 @@ class Batches:
         return out
 
     def _uploaded_rows(self, cuts: list[slice], order: NDArray[np.intp] | None) -> Iterator[Array]:
-        """Two buffers on each side: one is gathered and copied while the other is computed on."""
-        X, link, host = self.X, self._link, self._host
-        device = [
-            self._array(("device", k), X.shape[1:], self.backend.asarray(X[:0, ...]).dtype)
-            for k in (0, 1)
-        ]
-        tokens: list[Any] = [None, None]
+        """One batch is gathered and copied while the one before is computed on."""
+        X = self.X
+        dtype = self.backend.asarray(X[:0, ...]).dtype
+        device = [self._array(("device", k), X.shape[1:], dtype) for k in (0, 1)]
 
-        def gather(k: int) -> None:
-            if tokens[k % 2] is not None:
-                link.wait_on_host(tokens[k % 2])
-            out = host[k % 2][: cuts[k].stop - cuts[k].start, ...]
+        def gather(k: int, out: Array) -> None:
             if order is None:
                 out[...] = X[cuts[k], ...]
             else:
                 np.take(X, order[cuts[k]], axis=0, out=out, mode="clip")
 
-        try:
-            with ThreadPoolExecutor(1, thread_name_prefix="accel-gather") as thread:
-                gathered = thread.submit(gather, 0)
-                for k in range(len(cuts) + 1):
-                    if k < len(cuts):
-                        gathered.result()
-                        n = cuts[k].stop - cuts[k].start
-                        tokens[k % 2] = link.upload(host[k % 2][:n, ...], device[k % 2][:n, ...])
-                        if k + 1 < len(cuts):
-                            gathered = thread.submit(gather, k + 1)
-                    if k:  # the copy of batch k runs while batch k - 1 is computed on
-                        link.wait_on_device(tokens[(k - 1) % 2])
-                        n = cuts[k - 1].stop - cuts[k - 1].start
-                        yield device[(k - 1) % 2][:n, ...]
-        finally:  # an epoch that is left early leaves no copy behind that writes into its arrays
-            for token in tokens:
-                if token is not None:
-                    link.wait_on_host(token)
+        return uploaded(cuts, gather, self._host, device, self._link)
 
     def _converted(self, rows: Array) -> Array:
         """Rows in the dtype of the arithmetic, times the factor of X, less the shift."""
