@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accel.backends.interchange import is_sparse, take_rows
+from accel.backends.interchange import in_dtype, is_sparse
+from accel.rows import map_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from accel.backends import Backend
     from accel.losses import Loss
     from accel.network import Network
@@ -50,9 +53,9 @@ class Objective:
 
     Parameters
     ----------
-    X : array (n_samples, n_features)
-        Rows, on the backend's device, in any storage dtype: a block of them at a time is
-        converted to the dtype of the weights.
+    X : array or Streamed (n_samples, n_features)
+        Rows in any storage dtype, on the backend's device or brought there block by block: a block
+        of them at a time is converted to the dtype of the weights.
     Y : array (n_samples, 1)
         Targets as `Loss.encode_target` gives them, on the backend's device.
     weights : array (n_samples,)
@@ -70,6 +73,9 @@ class Objective:
         The factor c of X, applied to the first W instead: (c X) W = X (c W).
     l1 : float, default=0.0
         Strength lambda of the l1 penalty.
+    sample : Objective, optional
+        The same problem over some of the rows, on the device: what is looked at to learn about the
+        columns and the curvature. Itself where X is on the device whole.
 
     Attributes
     ----------
@@ -94,6 +100,7 @@ class Objective:
         backend: Backend,
         input_scale: float = 1.0,
         l1: float = 0.0,
+        sample: Objective | None = None,
     ) -> None:
         self.X, self.Y, self.weights = X, Y, weights
         self.network, self.backend = network, backend
@@ -104,6 +111,7 @@ class Objective:
         self.scale: Any = 1.0
         if input_scale != 1.0:
             self.scale = backend.asarray(network.input_scale(input_scale), dtype=weights.dtype)
+        self._sample = sample
         self._row_bytes = self.row_bytes(network)
         self.passes: Counter[str] = Counter()
         self._purpose = "value and gradient"
@@ -131,9 +139,7 @@ class Objective:
         value, gradient = 0.5 * xp.sum(shrink * params, dtype=xp.float64), shrink
         if self.l1 is not None:
             value = value + xp.sum(self.l1 * xp.abs(params), dtype=xp.float64)
-        blocks = self.backend.map_blocks(
-            lambda rows: self._block(scaled, rows), self.X.shape[0], self._row_bytes
-        )
+        blocks = self.map_rows(lambda X, rows: self._block(scaled, X, rows))
         for block_value, block_gradient in blocks:
             value = value + block_value
             gradient = gradient + block_gradient * self.scale
@@ -155,19 +161,44 @@ class Objective:
         """
         xp, loss, scaled = self.backend.xp, self.loss, params * self.scale
 
-        def curvature(rows: slice) -> Array:
-            raw_prediction, _ = self.network.forward(scaled, self.rows(rows), xp=xp)
+        def curvature(X: Array, rows: slice) -> Array:  # noqa: ARG001
+            raw_prediction, _ = self.network.forward(scaled, self.converted(X), xp=xp)
             return loss.curvature(raw_prediction, xp=xp)
 
         self.passes["curvature"] += 1
-        parts = list(self.backend.map_blocks(curvature, self.X.shape[0], self._row_bytes))
+        parts = list(self.map_rows(curvature))
         model = copy(self)
+        model._sample = None if self._sample is None else self._sample.quadratic(params)
         model.Y = parts[0] if len(parts) == 1 else xp.concat(parts)
         model.l1 = None
         model.loss = loss.quadratic
         model._purpose = "Hessian product"
         model._block = model._best_block()
         return model
+
+    def map_rows(
+        self, function: Callable[[Array, slice], Any], row_bytes: int | None = None
+    ) -> Iterator[Any]:
+        """function(X, rows) of consecutive blocks of X, in order, wherever its rows lie.
+
+        Parameters
+        ----------
+        function : callable
+            X is rows of X in their storage dtype, on the device; the result holds no view of it.
+        row_bytes : int, optional
+            Bytes that a row takes on its way; those of a pass where not given.
+
+        Yields
+        ------
+        object
+            Its results.
+        """
+        return map_rows(self.X, function, row_bytes or self._row_bytes, self.backend)
+
+    @property
+    def sample(self) -> Objective:
+        """The problem over rows that are on the device; itself where all are."""
+        return self if self._sample is None else self._sample
 
     def with_alpha(self, alpha: float) -> Objective:
         """The same problem with another penalty."""
@@ -190,9 +221,11 @@ class Objective:
         elements = network.row_elements - network.n_in + stored
         return elements * (8 if self.weights.dtype == self.backend.xp.float64 else 4)
 
-    def rows(self, rows: slice) -> Array:
+    def converted(self, X: Array) -> Array:
         """Rows of X, without its factor, in the dtype of the weights."""
-        return take_rows(self.X, rows, self.weights.dtype, xp=self.backend.xp)
+        if is_sparse(X):
+            return in_dtype(X, self.weights.dtype)
+        return self.backend.xp.astype(X, self.weights.dtype, copy=False)
 
     def error(self, params: Array, gradient: Array) -> Array:
         """max|gradient|, 0-d, on the device: what the tolerance is compared with.
@@ -241,21 +274,19 @@ class Objective:
             fused = self.backend.linear_pass(self.loss.name, self.X, self.network.n_out)
         return self._generic if fused is None else self._fused_with(fused)
 
-    def _generic(self, params: Array, rows: slice) -> tuple[Array, Array]:
+    def _generic(self, params: Array, X: Array, rows: slice) -> tuple[Array, Array]:
         """Weighted loss of a block of rows and its gradient, for any network and loss."""
         xp, s = self.backend.xp, self.weights[rows]
-        raw_prediction, backprop = self.network.forward(params, self.rows(rows), xp=xp)
+        raw_prediction, backprop = self.network.forward(params, self.converted(X), xp=xp)
         loss, residual = self.loss.loss_gradient(self.Y[rows, :], raw_prediction, xp=xp)
         return xp.sum(loss * s, dtype=xp.float64), backprop(residual * s[:, None])
 
     def _fused_with(self, linear_pass: Any) -> Any:
         """The same for a linear model by a fused pass of the backend."""
 
-        def fused(params: Array, rows: slice) -> tuple[Array, Array]:
+        def fused(params: Array, X: Array, rows: slice) -> tuple[Array, Array]:
             ((W, b),) = self.network.layers(params, xp=self.backend.xp)
-            value, g_W, g_b = linear_pass(
-                self.X[rows, :], self.Y[rows, :], self.weights[rows], W, b
-            )
+            value, g_W, g_b = linear_pass(X, self.Y[rows, :], self.weights[rows], W, b)
             return value, g_W if b is None else self.backend.xp.concat([g_W, g_b])
 
         return fused

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.backends.interchange import rows_of
+
 if TYPE_CHECKING:
     from accel.objective import Objective
 
@@ -74,7 +76,7 @@ class Stack:
         """
         xp, wide = self.backend.xp, self._widen(params)
         self.passes[self._purpose] += 1
-        blocks = self._map_blocks(lambda rows: self._block(wide, rows))
+        blocks = self._map_rows(lambda X, rows: self._block(wide, X, rows))
         value, gradient = next(blocks)
         for block_value, block_gradient in blocks:
             value, gradient = value + block_value, gradient + block_gradient
@@ -97,12 +99,12 @@ class Stack:
         """
         xp, wide = self.backend.xp, self._widen(params)
 
-        def curvature(rows: slice) -> Array:
-            raw_prediction, _ = self._forward(wide, rows)
+        def curvature(X: Array, rows: slice) -> Array:  # noqa: ARG001
+            raw_prediction, _ = self._forward(wide, X)
             return self._by_problem(self.loss.curvature(raw_prediction, xp=xp))
 
         self.passes["curvature"] += 1
-        parts = list(self._map_blocks(curvature))
+        parts = list(self._map_rows(curvature))
         model = copy(self)
         model.Y = parts[0] if len(parts) == 1 else xp.concat(parts)
         model.loss = self.loss.quadratic
@@ -138,7 +140,12 @@ class Stack:
 
     def raw_predictions(self, params: Array, rows: slice) -> Array:
         """(n_rows, active problems, n_outputs) raw predictions of rows of X, by one product."""
-        return self._by_problem(self._forward(self._widen(params), rows)[0])
+        return self._by_problem(self._forward(self._widen(params), rows_of(self.X, rows))[0])
+
+    @property
+    def sample(self) -> Stack:
+        """Itself: X is on the device whole."""
+        return self
 
     def certify(self, params: Array, gradients: Array) -> Array:  # noqa: ARG002
         """max|gradient| of each problem, (n_problems,), on the device."""
@@ -158,19 +165,19 @@ class Stack:
         """The linear model whose outputs are those of all active problems side by side."""
         return replace(self.network, n_out=len(self._active) * self.network.n_out)
 
-    def _map_blocks(self, function: Any) -> Any:
-        return iter(self.backend.map_blocks(function, *self.pass_size))
+    def _map_rows(self, function: Any) -> Any:
+        return iter(self.whole.map_rows(function, self.pass_size[1]))
 
-    def _forward(self, wide: Array, rows: slice) -> tuple[Array, Any]:
+    def _forward(self, wide: Array, X: Array) -> tuple[Array, Any]:
         """Raw predictions (n_rows * active, n_outputs), and what backpropagates (n_rows, all)."""
         xp = self.backend.xp
-        raw_prediction, backprop = self._wide.forward(wide, self.whole.rows(rows), xp=xp)
+        raw_prediction, backprop = self._wide.forward(wide, self.whole.converted(X), xp=xp)
         return xp.reshape(raw_prediction, (-1, self.network.n_out)), backprop
 
-    def _block(self, wide: Array, rows: slice) -> tuple[Array, Array]:
+    def _block(self, wide: Array, X: Array, rows: slice) -> tuple[Array, Array]:
         """Weighted losses of a block of rows, (active,), and their gradient in wide."""
         xp, s = self.backend.xp, self._weights(rows)
-        raw_prediction, backprop = self._forward(wide, rows)
+        raw_prediction, backprop = self._forward(wide, X)
         loss, residual = self.loss.loss_gradient(self._targets(rows), raw_prediction, xp=xp)
         weighted = self._by_problem(residual) * s[:, :, None]
         value = xp.sum(xp.reshape(loss, s.shape) * s, axis=0, dtype=xp.float64)

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import array_api_strict
 import numpy as np
 
-from accel.backends.base import BackendReport, PlainUploader, StepKernels, row_blocks
+from accel.backends.base import BackendReport, PlainUploader, StepKernels, halved_until, row_blocks
 from accel.backends.interchange import with_out
 from accel.backends.precision import rounded_product
+from accel.backends.streaming import Pipeline
 
 xp = with_out(array_api_strict)
 
@@ -31,7 +33,9 @@ class StrictBackend:
     fallback: str = ""
     n_blocks: int = 3  # ordinary test data is cut, however small it is
     room_bytes: int = 1 << 40
+    block_bytes: int = 3 << 12  # of a stream, cut like those of an array
     count: Counter = field(default_factory=Counter)
+    is_host: ClassVar[bool] = False
 
     def asarray(self, array, dtype=None):
         self.count["asarray"] += 1
@@ -82,8 +86,23 @@ class StrictBackend:
     def gather(self, X, rows, out):
         xp.take(X, rows, axis=0, out=out)
 
-    def has_room(self, n_bytes):
-        return n_bytes <= self.room_bytes
+    def streamer(self, block_rows, row):
+        return Pipeline(self, block_rows, row)
+
+    def stream_bytes(self, free_bytes):
+        return halved_until(self.block_bytes // self.n_blocks, free_bytes)
+
+    def free_bytes(self):
+        return self.room_bytes
+
+    def is_out_of_memory(self, error):
+        return isinstance(error, MemoryError)
+
+    def release(self):
+        self.count["release"] += 1
+
+    def with_smaller_blocks(self):
+        return replace(self, n_blocks=4 * self.n_blocks)
 
     def uploader(self):
         return PlainUploader(self.asarray)

@@ -17,6 +17,8 @@ ORDER = [
     {"interrupts"},
     {"backends", "dropout", "losses"},
     {"disk"},
+    {"sources"},
+    {"rows"},
     {"network"},
     {"objective", "minibatch"},
     {"stack"},

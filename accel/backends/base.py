@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -121,6 +121,22 @@ class PlainUploader:
         """The copy is done."""
 
 
+class Streamer(Protocol):
+    """Computes on blocks of rows that are read while others are computed on."""
+
+    def map(
+        self,
+        function: Callable[[Array, slice], Any],
+        read: Callable[[slice, Array], None],
+        cuts: Sequence[slice],
+    ) -> Iterator[Any]:
+        """function(X, rows) for each of the cuts, in order, X on the device.
+
+        read(rows, out) fills out in host memory and is called from threads, in the order of the
+        cuts. The blocks lie in buffers that are used again: a result holds no view of them.
+        """
+
+
 @dataclass(frozen=True)
 class StepKernels:
     """Fused parts of a training step; what is missing runs as the formula stands.
@@ -141,9 +157,19 @@ class StepKernels:
 class Backend(Protocol):
     """An array namespace on a device, and the doors in and out of it."""
 
-    name: str
-    xp: Any
-    device: Any
+    is_host: ClassVar[bool]  # whether its arrays lie in the memory of the host
+
+    @property
+    def name(self) -> str:
+        """As `get_backend` takes it."""
+
+    @property
+    def xp(self) -> Any:
+        """The array namespace."""
+
+    @property
+    def device(self) -> Any:
+        """What the namespace calls the device."""
 
     def asarray(self, array: Any, dtype: Any = None) -> Array:
         """The array on this device: no copy where it already lies there in this dtype."""
@@ -186,8 +212,23 @@ class Backend(Protocol):
     def gather(self, X: Array, rows: Array, out: Array) -> None:
         """Rows of X by their places, all within it, written to out; nothing leaves the device."""
 
-    def has_room(self, n_bytes: int) -> bool:
-        """Whether the device can hold this much more, beside what a fit works with."""
+    def streamer(self, block_rows: int, row: Array) -> Streamer:
+        """What computes on blocks of so many rows like row (0, n_features) while others come."""
+
+    def stream_bytes(self, free_bytes: int) -> int:
+        """Size of a streamed block, counted as it is computed on, where so much is free."""
+
+    def free_bytes(self) -> int:
+        """Memory of the device that a fit may still take."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether this is the refusal of an allocation, on the device or on the host."""
+
+    def release(self) -> None:
+        """Give back what is kept of memory that nobody uses any more."""
+
+    def with_smaller_blocks(self) -> Backend:
+        """The same with blocks of a quarter of the size."""
 
     def uploader(self) -> Uploader:
         """What brings rows of host memory to the device behind the computation's back."""
@@ -200,6 +241,13 @@ class Backend(Protocol):
 
     def with_fallback(self, reason: str) -> Backend:
         """A copy that remembers why "auto" did not take a backend it prefers."""
+
+
+def halved_until(n_bytes: int, most: int) -> int:
+    """A power of two times less than n_bytes, at most `most`: sizes change in few steps."""
+    while n_bytes > max(1, most):
+        n_bytes //= 2
+    return n_bytes
 
 
 def row_blocks(n_rows: int, row_bytes: int, block_bytes: int) -> list[slice]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import array_api_compat as compat
 
@@ -17,6 +17,7 @@ from accel.backends.base import (
     BackendUnavailable,
     StepKernels,
     first_line,
+    halved_until,
     row_blocks,
 )
 from accel.backends.interchange import is_sparse, to_host
@@ -24,14 +25,19 @@ from accel.backends.kernels import cuda
 from accel.backends.kernels.adam_cuda import AdamUpdate
 from accel.backends.kernels.tensor_cores import TensorCoreProduct
 from accel.backends.precision import Product, rounded_product
+from accel.backends.streaming import Pipeline
 
 # A block takes half of the GPU's L2 cache, so that its second product finds it there; where the
 # driver does not tell the size of the cache, this much. TF32 stays off (CuPy's default) unless the
 # environment variable CUPY_TF32=1 asks for it.
 L2_SHARE = 0.5
 UNKNOWN_L2_BYTES = 8 << 20
-# Of the free memory, what X may take; the rest is for parameters, blocks and fragments.
+# Of the free memory, what a fit may take; the rest is for libraries and fragments.
 ROOM_SHARE = 0.8
+# A streamed block, and how many of them are in use: two as they are stored, one as it is computed
+# on, and what comes of it.
+STREAM_BYTES = 256 << 20
+COPIES = 8
 AMPERE = 80  # compute capability
 
 # The kernels have not yet run on a GPU: they become the default with the first recorded run in
@@ -55,6 +61,8 @@ class CupyBackend:
     device: Any
     block_bytes: int = int(L2_SHARE * UNKNOWN_L2_BYTES)
     fallback: str = ""
+    cut: int = 1  # blocks are so many times smaller
+    is_host: ClassVar[bool] = False
 
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         """The array in the memory of this GPU; torch CUDA tensors come in without a copy."""
@@ -92,7 +100,7 @@ class CupyBackend:
         self, function: Callable[[slice], Any], n_rows: int, row_bytes: int
     ) -> Iterator[Any]:
         """One block after the other on one stream."""
-        yield from map(function, row_blocks(n_rows, row_bytes, self.block_bytes))
+        yield from map(function, row_blocks(n_rows, row_bytes, self.block_bytes // self.cut))
 
     def many_products(self, n_rows: int, row_bytes: int) -> AbstractContextManager[Any]:  # noqa: ARG002
         """Nothing to arrange on a GPU."""
@@ -128,12 +136,34 @@ class CupyBackend:
         """cupy.take; it wraps places that are out of bounds, so there must be none."""
         self.cupy.take(X, rows, axis=0, out=out)
 
-    def has_room(self, n_bytes: int) -> bool:
+    def streamer(self, block_rows: int, row: Any) -> Pipeline:
+        """Read ahead into pinned buffers, copied on a second stream."""
+        return Pipeline(self, block_rows, row)
+
+    def stream_bytes(self, free_bytes: int) -> int:
+        """Long enough for a copy to run at the rate of the link."""
+        return halved_until(STREAM_BYTES // self.cut, free_bytes // COPIES)
+
+    def free_bytes(self) -> int:
         """Free memory and what the pool keeps, less a share for the fit."""
         with self.device:
             free, _ = self.cupy.cuda.runtime.memGetInfo()
             free += self.cupy.get_default_memory_pool().free_bytes()
-        return bool(n_bytes <= ROOM_SHARE * free)
+        return int(ROOM_SHARE * free)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """CuPy's error, CUDA's own (pinned memory, cuBLAS), or the host's."""
+        return isinstance(error, MemoryError) or _is_out_of_memory(self.cupy, error)
+
+    def release(self) -> None:
+        """Empty the pools of device and pinned memory."""
+        with self.device:
+            self.cupy.get_default_memory_pool().free_all_blocks()
+            self.cupy.get_default_pinned_memory_pool().free_all_blocks()
+
+    def with_smaller_blocks(self) -> CupyBackend:
+        """Blocks of a quarter."""
+        return replace(self, cut=4 * self.cut)
 
     def uploader(self) -> StreamUploader:
         """Copies on a stream of their own, from pinned memory."""
@@ -338,7 +368,7 @@ def _prove(cupy: Any, name: str) -> None:
             raise BackendUnavailable(name, reason, mend, is_lasting) from None
 
 
-def _is_out_of_memory(cupy: Any, error: Exception) -> bool:
+def _is_out_of_memory(cupy: Any, error: BaseException) -> bool:
     return (
         isinstance(error, cupy.cuda.memory.OutOfMemoryError)
         or getattr(error, "status", None) == OUT_OF_MEMORY

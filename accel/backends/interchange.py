@@ -72,11 +72,17 @@ def with_out(xp: Any) -> Any:
     return xp if does else _WithOut(xp)
 
 
+def rows_of(X: Array, rows: slice) -> Array:
+    """Rows of a dense or CSR matrix, as a view where that is possible."""
+    if not is_sparse(X):
+        return X[rows, :]
+    return X if rows == slice(0, X.shape[0]) else _csr_rows(X, rows)
+
+
 def take_rows(X: Array, rows: slice, dtype: Any, *, xp: Any) -> Array:
     """Rows of a dense or CSR matrix in this dtype, without a copy where that is possible."""
-    if not is_sparse(X):
-        return xp.astype(X[rows, :], dtype, copy=False)
-    return in_dtype(X if rows == slice(0, X.shape[0]) else _csr_rows(X, rows), dtype)
+    found = rows_of(X, rows)
+    return in_dtype(found, dtype) if is_sparse(X) else xp.astype(found, dtype, copy=False)
 
 
 def in_dtype(X: Array, dtype: Any) -> Array:

@@ -6,23 +6,25 @@ import importlib.metadata
 import os
 import platform
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from accel.backends import memory
 from accel.backends.base import (
     BackendReport,
     BackendUnavailable,
     PlainUploader,
     StepKernels,
     first_line,
+    halved_until,
     row_blocks,
 )
 from accel.backends.interchange import is_sparse, to_host
@@ -38,6 +40,8 @@ WHOLE_BYTES = 48 << 20
 # The fused pass costs an import of numba (0.5 s) and, once, a compilation: it needs enough to read,
 # counted as float32 where X is more compact, since that is what row blocks would expand it to.
 FUSED_BYTES = 64 << 20
+COPIES = 6  # a block as it is read, as it is computed on, and what comes of it
+READERS = 1  # threads beyond those that compute, where blocks come from a disk
 # A product of fewer operations is as fast on one thread as on two (measured, batches of 256).
 THREADED_FLOPS = 5e6
 # Updates of a parameter in an epoch from which the fused step, a nanosecond less each, is used:
@@ -53,6 +57,8 @@ class NumpyBackend:
     xp: Any = np
     device: Any = "cpu"
     fallback: str = ""
+    cut: int = 1  # blocks are so many times smaller
+    is_host: ClassVar[bool] = True
 
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         """The array in host memory."""
@@ -78,19 +84,15 @@ class NumpyBackend:
         self, function: Callable[[slice], Any], n_rows: int, row_bytes: int
     ) -> Iterator[Any]:
         """Blocks on as many threads as BLAS may use, with BLAS itself single-threaded inside."""
-        if n_rows * row_bytes <= WHOLE_BYTES:
+        if n_rows * row_bytes <= WHOLE_BYTES // self.cut:
             yield function(slice(0, n_rows))
             return
-        blocks = row_blocks(n_rows, row_bytes, BLOCK_BYTES)
+        blocks = row_blocks(n_rows, row_bytes, BLOCK_BYTES // self.cut)
         threads = min(_n_threads(), len(blocks))
         if threads == 1:
             yield from map(function, blocks)
             return
-        with _ONE_BLAS_THREAD:
-            # NumPy's error state is a context variable: a thread has its own unless it is given one
-            run = [copy_context().run for _ in blocks]
-            pool = _pool(os.getpid(), threads)
-            yield from pool.map(lambda run, rows: run(function, rows), run, blocks)
+        yield from _on_threads(function, blocks, threads)
 
     def many_products(self, n_rows: int, row_bytes: int) -> AbstractContextManager[Any]:
         """BLAS on one thread where a pass is one small block.
@@ -139,9 +141,29 @@ class NumpyBackend:
         """numpy.take; "clip" because with the default mode it works through a copy of out."""
         np.take(X, rows, axis=0, out=out, mode="clip")
 
-    def has_room(self, n_bytes: int) -> bool:  # noqa: ARG002
-        """What is in host memory is where it is needed."""
-        return True
+    def streamer(self, block_rows: int, row: Any) -> ThreadedStream:
+        """Each thread reads a block and computes on it."""
+        return ThreadedStream((block_rows, row.shape[1]), row.dtype)
+
+    def stream_bytes(self, free_bytes: int) -> int:
+        """As in memory, if every thread may have a few blocks."""
+        threads = _n_threads() + READERS
+        return halved_until(BLOCK_BYTES // self.cut, free_bytes // (COPIES * threads))
+
+    def free_bytes(self) -> int:
+        """Of the machine, the control group or the process, whichever has least."""
+        return memory.free_bytes()
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Python's error."""
+        return isinstance(error, MemoryError)
+
+    def release(self) -> None:
+        """NumPy keeps nothing."""
+
+    def with_smaller_blocks(self) -> NumpyBackend:
+        """Blocks of a quarter, of whatever size X is."""
+        return replace(self, cut=4 * self.cut)
 
     def uploader(self) -> PlainUploader:
         """Nothing to bring."""
@@ -170,6 +192,57 @@ class NumpyBackend:
     def with_fallback(self, reason: str) -> NumpyBackend:
         """A copy that remembers why no GPU is used."""
         return replace(self, fallback=reason)
+
+
+class ThreadedStream:
+    """Blocks on threads, each of which reads a block and computes on it.
+
+    One thread more than BLAS may use, so that the disk has work while all others compute.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows of a block, and columns.
+    dtype : dtype
+        Of the rows.
+    """
+
+    def __init__(self, shape: tuple[int, int], dtype: Any) -> None:
+        self._shape, self._dtype = shape, dtype
+        self._free: list[Any] = []
+
+    def map(
+        self,
+        function: Callable[[Any, slice], Any],
+        read: Callable[[slice, Any], None],
+        cuts: Sequence[slice],
+    ) -> Iterator[Any]:
+        """See `accel.backends.base.Streamer`."""
+
+        def run(rows: slice) -> Any:
+            try:
+                buffer = self._free.pop()
+            except IndexError:
+                buffer = np.empty(self._shape, self._dtype)
+            try:
+                X = buffer[: rows.stop - rows.start]
+                read(rows, X)
+                return function(X, rows)
+            finally:
+                self._free.append(buffer)
+
+        return _on_threads(run, cuts, _n_threads() + READERS)
+
+
+def _on_threads(
+    function: Callable[[slice], Any], blocks: Sequence[slice], threads: int
+) -> Iterator[Any]:
+    """The results in the order of the blocks, with BLAS single-threaded inside."""
+    with _ONE_BLAS_THREAD:
+        # NumPy's error state is a context variable: a thread has its own unless it is given one
+        run = [copy_context().run for _ in blocks]
+        pool = _pool(os.getpid(), threads)
+        yield from pool.map(lambda run, rows: run(function, rows), run, blocks)
 
 
 def open_backend(index: int) -> NumpyBackend:

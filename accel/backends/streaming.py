@@ -4,11 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 from accel.backends.base import Uploader
 
+if TYPE_CHECKING:
+    from accel.backends.base import Backend
+
 Array = Any
+# All but one are read ahead, each by a thread of its own: a disk likes two requests at a time.
+HOST_BUFFERS = 3
+
+
+class Pipeline:
+    """Blocks read ahead by threads, copied on a second stream and computed on, all at once.
+
+    Parameters
+    ----------
+    backend : Backend
+        Computes.
+    block_rows : int
+        Rows of a block.
+    row : ndarray (0, n_features)
+        No row, of the dtype and width of those to come.
+    """
+
+    def __init__(self, backend: Backend, block_rows: int, row: Array) -> None:
+        self._link = backend.uploader()
+        shape, dtype = (block_rows, row.shape[1]), backend.asarray(row).dtype
+        self._host = [self._link.host(shape, row.dtype) for _ in range(HOST_BUFFERS)]
+        self._device = [
+            backend.xp.empty(shape, dtype=dtype, device=backend.device) for _ in (0, 1)
+        ]
+
+    def map(
+        self,
+        function: Callable[[Array, slice], Any],
+        read: Callable[[slice, Array], None],
+        cuts: Sequence[slice],
+    ) -> Iterator[Any]:
+        """function(X, rows) for each block, in order; see `Backend.streamer`."""
+        blocks = uploaded(
+            cuts, lambda k, out: read(cuts[k], out), self._host, self._device, self._link
+        )
+        with closing(blocks):
+            for rows, X in zip(cuts, blocks, strict=True):
+                yield function(X, rows)
 
 
 def uploaded(

@@ -135,6 +135,7 @@ def row_space(objective: Objective, start: Array, n_passes: int) -> RowSpace | N
         network.hidden
         or objective.l1 is not None
         or is_sparse(objective.X)
+        or objective.sample is not objective
         or n >= d
         or n_passes * (1 - n / d) * _itemsize(start) <= 2 * n * BYTES_PER_FLOP
     ):

@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
-from accel.backends.interchange import is_sparse, take_rows
+from accel.backends.interchange import in_dtype, is_sparse, take_rows
 from accel.objective import Objective
 
 Array = Any
@@ -59,6 +59,7 @@ def look(objective: Objective) -> Columns:
         Of CSR from all rows. Finite wherever X is: the spread is taken on columns divided by their
         largest entry, so that no square overflows.
     """
+    objective = objective.sample
     xp, X = objective.backend.xp, objective.X
     n, d = X.shape
     weights = xp.astype(objective.weights, xp.float64)
@@ -207,11 +208,24 @@ class Standardised:
         size: tuple[int, int] = self.problem.pass_size
         return size
 
-    def design(self, rows: slice) -> Array:
-        """Rows of (X - mu) / sigma, float64, and a column of ones where there is an intercept."""
+    @property
+    def sample(self) -> Standardised:
+        """The same coordinates over the rows that are on the device; itself where all are."""
+        if self.linear.sample is self.linear:
+            return self
+        model = copy(self)
+        model.problem, model.linear = self.problem.sample, self.linear.sample
+        return model
+
+    def design(self, X: Array) -> Array:
+        """(X - mu) / sigma, float64, and a column of ones where there is an intercept.
+
+        X is rows of the linear model's, in any storage dtype.
+        """
         xp = self.backend.xp
-        X = take_rows(self.linear.X, rows, xp.float64, xp=xp)
-        X = X.toarray() if is_sparse(X) else X
+        if is_sparse(X):
+            X = in_dtype(X, xp.float64).toarray()
+        X = xp.astype(X, xp.float64, copy=False)
         if self.linear.input_scale != 1:
             X = X * self.linear.input_scale
         if self.mean is not None:

@@ -150,7 +150,7 @@ def _check_finite(X: Array, xp: Any) -> Array:
 
 def arithmetic_dtype(X: Array, xp: Any) -> Any:
     """float64 for float64, float32 for float32 and for compact storage."""
-    return xp.float64 if X.dtype == xp.float64 else xp.float32
+    return xp.float64 if str(X.dtype).endswith("float64") else xp.float32
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,11 @@ class Targets:
     def total(self) -> float:
         """S, the sum of the weights."""
         return float(np.sum(self.weight))
+
+    def at(self, places: Array) -> Targets:
+        """Those of some rows; if none of these weighs anything, each counts once."""
+        weight = self.weight[places]
+        return Targets(self.classes, self.index[places], weight if weight.any() else weight + 1)
 
 
 def check_weight(sample_weight: Any, n_rows: int) -> Array | None:

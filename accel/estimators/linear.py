@@ -37,8 +37,9 @@ def linear_objective(
     input_scale: float,
     alpha: float = 0.0,
     l1: float = 0.0,
+    sample: Objective | None = None,
 ) -> Objective:
-    """The objective of a linear model on the backend's device, where X already lies."""
+    """The objective of a linear model on the backend's device, where X lies or is streamed to."""
     loss = loss_for(len(targets.classes))
     return Objective(
         X,
@@ -50,6 +51,7 @@ def linear_objective(
         l1=l1,
         backend=backend,
         input_scale=input_scale,
+        sample=sample,
     )
 
 

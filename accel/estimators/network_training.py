@@ -76,9 +76,14 @@ def problem_of(
         )
     dtype = backend.xp.float64 if is_double else backend.xp.float32
     by_batches = options.solver in RULES and not is_device_array(X) and not is_sparse(X)
-    is_resident = not by_batches or backend.has_room(X.nbytes)
+    is_resident = not by_batches or _fits(X, backend)
     there = backend.asarray(X) if is_resident else X
     return Problem(X, there, targets, options, network, backend, dtype, is_resident)
+
+
+def _fits(X: Array, backend: Backend) -> bool:
+    """Whether X has room where it is computed on; what is in host memory is there for a CPU."""
+    return backend.is_host or bool(X.nbytes <= backend.free_bytes())
 
 
 def split_rows(

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from accel.backends.base import row_blocks
+from accel.backends.interchange import rows_of
 
 Array = Any
 
@@ -53,8 +54,8 @@ def hessian(quadratic: Any) -> Array:
     eye = partial(xp.eye, dtype=xp.float64, device=quadratic.backend.device)
     unit = eye(K)
 
-    def block(rows: slice) -> Array:
-        X, Y = quadratic.design(rows), xp.astype(linear.Y[rows, :], xp.float64, copy=False)
+    def block(X: Array, rows: slice) -> Array:
+        X, Y = quadratic.design(X), xp.astype(linear.Y[rows, :], xp.float64, copy=False)
         s = xp.astype(linear.weights[rows], xp.float64, copy=False)[:, None]
         columns = []
         for k in range(K):
@@ -66,8 +67,7 @@ def hessian(quadratic: Any) -> Array:
         return xp.concat(columns, axis=1)
 
     linear.passes["Hessian"] += 1
-    row_bytes = 8 * (2 + K) * width
-    H = sum(quadratic.backend.map_blocks(block, linear.X.shape[0], row_bytes))
+    H = sum(linear.map_rows(block, 8 * (2 + K) * width))
     H = xp.reshape(H, (width * K, width * K))
     return H + eye(width * K) * xp.astype(quadratic.penalty, xp.float64)
 
@@ -138,6 +138,7 @@ def metric(quadratic: Any) -> Callable[[Array], Array] | None:
     It whitens the columns at the present point: conjugate gradients in it see a Hessian near the
     identity. With one output and all rows it is Newton's method.
     """
+    quadratic = quadratic.sample
     network, linear = quadratic.network, quadratic.problem
     width, K = network.n_in + network.bias, network.n_out
     if not affordable(linear.X.shape[0], width, K):
@@ -172,6 +173,7 @@ def face_metric(quadratic: Any, free: Array) -> Callable[[Array], Array] | None:
     callable or None
         As `metric`, with one inverse for each output, of its free rows and columns.
     """
+    quadratic = quadratic.sample
     network = quadratic.network
     width, K = network.n_in + network.bias, network.n_out
     if not affordable(quadratic.problem.X.shape[0], width, K):
@@ -208,7 +210,7 @@ def _metric_matrix(quadratic: Any, width: int, K: int) -> tuple[Array, Array, Ar
     M: Any = 0.0
     total: Any = 0.0
     for rows in (rows for rows in samples if rows.start < rows.stop):
-        X, (s, h) = quadratic.design(rows), linear.mean_curvature(rows)
+        X, (s, h) = quadratic.design(rows_of(linear.X, rows)), linear.mean_curvature(rows)
         products = [X.T @ (X * (s * h)[:, b, None]) for b in range(s.shape[1])]
         M, total = M + xp.stack(products), total + xp.sum(s, axis=0)
     total = xp.where(total > 0, total, xp.ones_like(total))  # a sample may miss all of a fold

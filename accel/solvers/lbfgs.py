@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -28,6 +29,10 @@ class LBFGS:
     ----------
     n_pairs : int, default=10
         Updates remembered.
+    inverse : callable, optional
+        gradient -> about H^-1 gradient, where something is known of the Hessian: what the memory
+        corrects. The first step is then Newton's; without it the Hessian starts as a multiple of
+        one.
 
     Notes
     -----
@@ -36,6 +41,7 @@ class LBFGS:
     """
 
     n_pairs: int = 10
+    inverse: Callable[[Array], Array] | None = None
     may_condition: ClassVar[bool] = True
 
     def expected_passes(self, max_iter: int) -> int:
@@ -58,9 +64,9 @@ class LBFGS:
         return following
 
     def _search(self, objective: Any, state: State) -> State:
-        direction = _direction(state, objective.backend.xp)
+        direction = _direction(state, objective.backend.xp, self.inverse)
         following, sy = descend(objective, state, direction)
-        if not state.memory:  # the first direction knows no curvature and promises nothing
+        if not state.memory and self.inverse is None:  # the first direction knows no curvature and promises nothing
             following = replace(following, promise=float("inf"))
         if following.stalled:
             return following
@@ -71,9 +77,11 @@ class LBFGS:
         return replace(following, memory=memory[max(0, len(memory) - self.n_pairs) :])
 
 
-def _direction(state: State, xp: Any) -> Array:
+def _direction(state: State, xp: Any, inverse: Callable[[Array], Array] | None) -> Array:
     """Two-loop recursion, Algorithm 7.4; its scalars stay on the device as 0-d arrays."""
     q = -state.gradient
+    if not state.memory and inverse is not None:
+        return inverse(q)
     if not state.memory:
         q = q / state.error  # first, or the square of a large gradient overflows
         return q / xp.sqrt(q @ q)
@@ -83,7 +91,8 @@ def _direction(state: State, xp: Any) -> Array:
         coefficients.append(a)
         q = q - a * pair.y
     last = state.memory[-1]
-    q = q * (last.sy / (last.y @ last.y))
+    z, q = (last.y, q) if inverse is None else (inverse(last.y), inverse(q))
+    q = q * (last.sy / (last.y @ z))
     for pair, a in zip(state.memory, reversed(coefficients), strict=True):
         q = q + (a - (pair.y @ q) / pair.sy) * pair.s
     return q

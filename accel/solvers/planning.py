@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from accel.conditioning import coordinates, row_space
+from accel.conditioning import Standardised, coordinates, row_space
 from accel.objective import Objective
 from accel.solvers.curvature import affordable
 from accel.solvers.gd import GradientDescent
 from accel.solvers.lbfgs import LBFGS
-from accel.solvers.loop import Solver
+from accel.solvers.loop import Progress, Solver, minimize
 from accel.solvers.newton import NewtonCholesky
 from accel.solvers.newton_cg import NewtonCG
 from accel.solvers.orthant import OrthantNewton
+from accel.solvers.sampling import sample_newton
 
 Array = Any
 
@@ -34,6 +35,12 @@ REASONS = {"orthant": "Solver orthant: Newton on the orthants of the l1 penalty,
 # rows; and formed, in this many operations, in less than the passes it saves.
 FEW_PARAMETERS = 128
 HESSIAN_FLOPS = 2e6
+# Rows a column from which a sample's Hessian is better than none: with 6, 13 passes where 25 in
+# the metric of Newton-CG; with 1.5, 103.
+ROWS_FOR_HESSIAN = 8
+# The optimum of m rows is off by about n_params / 2 m in the objective: to find it closer is vain.
+SAMPLE_ACCURACY = 0.01
+SAMPLE_UPDATES = 100
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,8 @@ def plan(
     Plan
         What to do.
     """
+    if objective.sample is not objective:
+        return _plan_by_sample(objective, start, solver_name, learning_rate)
     problem: Any = objective
     linear, reasons = objective, []
     if solver_name != "gd" and _is_worse_than_zero(objective, start):
@@ -108,15 +117,12 @@ def plan(
             here = coordinates(linear, start.dtype)
             problem = here.of(problem, linear, start)
         start = problem.start
-        if problem.mean is not None:
-            reasons.append("Centred columns: the intercept absorbs the shift.")
-        if problem.scale is not None:
-            reasons.append("Scaled columns: their curvatures lie more than a million apart.")
+        reasons += _of_columns(problem)
     if solver_name == "auto":
         solver_name, why = choose(n, linear.network)
         reasons.append(why)
     else:
-        reasons.append(REASONS.get(solver_name, f"Solver {solver_name}: asked for."))
+        reasons += _asked_for(solver_name)
     return Plan(
         problem,
         start,
@@ -125,6 +131,80 @@ def plan(
         tuple(reasons),
         Counter() if linear is objective else linear.passes,
     )
+
+
+def _plan_by_sample(
+    objective: Objective, start: Array, solver_name: str, learning_rate: float
+) -> Plan:
+    """Where X is brought anew for every pass: passes are dear, the sampled rows are at hand.
+
+    The optimum of a sample is off by a standard error, and its Hessian is that of X up to noise: so
+    L-BFGS takes 4 to 8 passes in all, where Newton's method from zero takes 20 to 40 (measured,
+    samples of a sixteenth of the rows, more than 40 a column).
+    """
+    name = "lbfgs" if solver_name == "auto" else solver_name
+    solver = SOLVERS[name](learning_rate)
+    if not solver.may_condition:
+        return Plan(objective, start, solver, solver_name, _asked_for(solver_name), Counter())
+    sample, network, reasons = objective.sample, objective.network, list[str]()
+    rows = sample.X.shape[0]
+    is_rich = rows >= ROWS_FOR_HESSIAN * (network.n_in + network.bias)
+    if is_rich:
+        way = plan(
+            sample,
+            start,
+            "auto" if sample.l1 is None else "orthant",
+            learning_rate=learning_rate,
+            max_iter=SAMPLE_UPDATES,
+        )
+        found = minimize(
+            way.problem,
+            way.start,
+            way.solver,
+            tol=0.0,
+            max_iter=SAMPLE_UPDATES,
+            callback=_until_gain_is_below(SAMPLE_ACCURACY * network.n_params / rows),
+        )
+        start = way.problem.expand(found.params)
+        reasons.append(f"Start: the optimum of {rows} sampled rows, {found.n_iter} updates.")
+    with np.errstate(all="ignore"):
+        problem = coordinates(objective, start.dtype).of(objective, objective, start)
+    reasons += _of_columns(problem)
+    if name == "lbfgs" and is_rich:
+        solver = LBFGS(inverse=sample_newton(problem, problem.start))
+        reasons.append("Solver lbfgs: one read of X an update, with the sample's Hessian.")
+    elif solver_name == "auto":
+        reasons.append("Solver lbfgs: too few rows at hand for a Hessian.")
+    else:
+        reasons += _asked_for(solver_name)
+    return Plan(problem, problem.start, solver, name, tuple(reasons), Counter())
+
+
+def _until_gain_is_below(least: float) -> Callable[[Progress], bool]:
+    """A callback that ends a fit once an update lowers the objective by less."""
+    last = float("inf")
+
+    def is_small(progress: Progress) -> bool:
+        nonlocal last
+        gain, last = last - progress.value, progress.value
+        return gain < least
+
+    return is_small
+
+
+def _of_columns(problem: Standardised) -> list[str]:
+    """What was done to the columns, and why."""
+    reasons = []
+    if problem.mean is not None:
+        reasons.append("Centred columns: the intercept absorbs the shift.")
+    if problem.scale is not None:
+        reasons.append("Scaled columns: their curvatures lie more than a million apart.")
+    return reasons
+
+
+def _asked_for(solver_name: str) -> tuple[str, ...]:
+    """Why this solver, where its name was given."""
+    return (REASONS.get(solver_name, f"Solver {solver_name}: asked for."),)
 
 
 def choose(n: int, network: Any) -> tuple[str, str]:

@@ -1,0 +1,246 @@
+"""The fit of a linear model: placed, planned and minimised, and again where memory runs out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.backends import Backend
+from accel.backends.base import first_line
+from accel.checkpoint import Checkpoint
+from accel.estimators.account import Stages
+from accel.estimators.checks import Targets
+from accel.estimators.linear import linear_objective
+from accel.estimators.options import Options
+from accel.objective import Objective, alpha_of
+from accel.placement import Place
+from accel.rows import Streamed, gather, load, rows_in, sample_runs
+from accel.solvers import Plan, Progress, Solution, minimize, plan
+from accel.sources import ArraySource
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be fitted, wherever.
+
+    Parameters
+    ----------
+    X : array, sparse matrix or Source (n_samples, n_features)
+        After its checks, where it came from.
+    targets : Targets
+        On the host.
+    options : Options
+        Arguments of the estimator.
+    solver : str
+        "auto" or a key of `accel.solvers.SOLVERS`.
+    start : ndarray (n_params,)
+        First parameters, in the user's coordinates, on the host.
+    """
+
+    X: Any
+    targets: Targets
+    options: Options
+    solver: str
+    start: NDArray[Any]
+
+    def at(self, place: Place) -> Objective:
+        """The objective there: X is loaded whole, or streamed with a sample at hand."""
+        options, X = self.options, self.X
+        ratio, strength = options.l1_ratio, float(alpha_of(options.C, self.targets.total))
+        build = partial(
+            linear_objective,
+            backend=place.backend,
+            fit_intercept=options.fit_intercept,
+            input_scale=options.input_scale,
+            alpha=(1 - ratio) * strength,
+            l1=ratio * strength,
+        )
+        if not place.is_streamed:
+            on_disk = hasattr(X, "reader")
+            X = load(X, place.block_rows, place.backend) if on_disk else place.backend.asarray(X)
+            return build(X, self.targets)
+        source = ArraySource(X) if isinstance(X, np.ndarray) else X
+        runs = sample_runs(*source.shape, X.dtype.itemsize, place.sample_rows)
+        known = build(place.backend.asarray(gather(source, runs)), self.targets.at(rows_in(runs)))
+        rows = Streamed(source, place.block_rows, place.backend)
+        return build(rows, self.targets, sample=known)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What came of a fit.
+
+    Parameters
+    ----------
+    objective : Objective
+        What was minimised, at the last place.
+    way : Plan
+        How.
+    solution : Solution
+        To what end.
+    params : ndarray (n_params,)
+        In the user's coordinates, on the host.
+    backend : Backend
+        Where it ended.
+    reasons : tuple of str
+        One sentence for each decision.
+    """
+
+    objective: Objective
+    way: Plan
+    solution: Solution
+    params: NDArray[Any]
+    backend: Backend
+    reasons: tuple[str, ...]
+
+
+class _NoRoomError(Exception):
+    """Memory ran out: the sentence, and the last parameters, on the host, or None."""
+
+    def __init__(self, sentence: str, params: NDArray[Any] | None) -> None:
+        super().__init__(sentence)
+        self.params = params
+
+
+def fit_linear(
+    problem: Problem,
+    places: Iterable[Place],
+    stages: Stages,
+    *,
+    callback: Callable[[Objective, Progress], Any],
+    checkpoint: Checkpoint | None,
+) -> Fit:
+    """Fit at the first place; where memory runs out, at the next, from where it got to.
+
+    Parameters
+    ----------
+    problem : Problem
+        What.
+    places : iterable of Place
+        Where, see `accel.placement.places`.
+    stages : Stages
+        Takes the seconds of transfer, plan and solve.
+    callback : callable
+        (objective, progress), called before each update; a true result ends the fit.
+    checkpoint : Checkpoint or None
+        Keeps the state.
+
+    Returns
+    -------
+    Fit
+        The optimum is the same wherever it was found; how it came there is in the reasons.
+
+    Raises
+    ------
+    MemoryError
+        If no place has room.
+
+    Warns
+    -----
+    RuntimeWarning
+        Once for each time that memory ran out.
+    """
+    said: list[str] = []
+    refusal = ""
+    for place in places:
+        said += filter(None, [place.reason])
+        if refusal:
+            warnings.warn(f"{refusal} {place.reason}", RuntimeWarning, stacklevel=5)
+            place = replace(place, backend=place.backend.with_fallback(refusal))
+        try:
+            with place.backend.context():
+                fit = _fit_at(place, problem, stages, callback, checkpoint)
+            return replace(fit, reasons=(*said, *fit.reasons))
+        except _NoRoomError as error:
+            refusal = str(error)
+            if error.params is not None:
+                problem = replace(problem, start=error.params)
+        # only here the arrays that the error's frames held are gone
+        said.append(refusal)
+        place.backend.release()
+    raise MemoryError(f"{refusal} Free memory, or store X as float32, float16 or uint8.")
+
+
+def _fit_at(
+    place: Place,
+    problem: Problem,
+    stages: Stages,
+    callback: Callable[[Objective, Progress], Any],
+    checkpoint: Checkpoint | None,
+) -> Fit:
+    """One try; `_NoRoomError` where memory runs out."""
+    backend, options = place.backend, problem.options
+    latest: list[Progress] = []
+
+    def note(progress: Progress) -> Any:
+        latest[:] = [progress]
+        return callback(objective, progress)
+
+    try:
+        with stages("transfer"):
+            objective = problem.at(place)
+            resume, start, keep = _stored(checkpoint, place, backend)
+            if start is None:
+                start = backend.asarray(problem.start)
+        with stages("plan"):
+            way = plan(
+                objective,
+                start,
+                problem.solver,
+                learning_rate=options.learning_rate,
+                max_iter=options.max_iter,
+            )
+        with stages("solve"):
+            solution = minimize(
+                way.problem,
+                way.start,
+                way.solver,
+                tol=options.tol,
+                max_iter=options.max_iter,
+                callback=note,
+                resume=resume,
+                keep=None if keep is None else partial(keep, expand=way.problem.expand),
+            )
+            params = backend.to_numpy(way.problem.expand(solution.params))
+        return Fit(objective, way, solution, params, backend, way.reasons)
+    except Exception as error:
+        if not backend.is_out_of_memory(error):
+            raise
+        why = first_line(error)
+    # the error and its frames, which hold arrays, are gone: what is left may be brought home
+    raise _no_room(backend, why, latest)
+
+
+def _no_room(backend: Backend, why: str, latest: list[Progress]) -> _NoRoomError:
+    updates = f" after {latest[0].n_iter} updates" if latest else ""
+    sentence = f"Memory ran out on {backend.name}{updates} ({why})."
+    try:
+        return _NoRoomError(sentence, backend.to_numpy(latest[0].params()) if latest else None)
+    except Exception as error:
+        if not backend.is_out_of_memory(error):
+            raise
+    return _NoRoomError(sentence, None)
+
+
+def _stored(
+    checkpoint: Checkpoint | None, place: Place, backend: Backend
+) -> tuple[Any, Any, Callable[..., Any] | None]:
+    """A snapshot to go on from, or else a start, and what keeps the next ones."""
+    if checkpoint is None:
+        return None, None, None
+    blocks = {
+        "backend": backend.name,
+        "is_streamed": place.is_streamed,
+        "block_rows": place.block_rows if place.is_streamed else 0,
+        "sample_rows": place.sample_rows if place.is_streamed else 0,
+    }
+    store = replace(checkpoint, plan={name: str(value) for name, value in blocks.items()})
+    return *store.load_snapshot(backend), partial(store.save_snapshot, backend=backend)

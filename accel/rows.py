@@ -1,0 +1,248 @@
+"""Where the rows of X lie: on the device whole, or brought there block by block in every pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.backends.interchange import rows_of
+from accel.sources import DataError, Source
+
+if TYPE_CHECKING:
+    from accel.backends import Backend
+
+Array = Any
+
+
+# A run of adjacent rows of a sample: a disk reads this much in the time of any less.
+RUN_BYTES = 64 << 10
+GATHER_BYTES = 4 << 20
+SAMPLE_SEED = 20
+
+
+class Streamed:
+    """X as a source of rows that are brought to the device block by block.
+
+    It has what a backend asks of an array before it is read: shape, dtype, size, layout.
+
+    Parameters
+    ----------
+    source : Source
+        On disk or in host memory.
+    block_rows : int
+        Rows of a block. The same blocks give the same bits.
+    backend : Backend
+        Computes.
+
+    Notes
+    -----
+    The first pass looks whether every number is finite, as `fit` does with an array.
+    """
+
+    flags = SimpleNamespace(c_contiguous=True)  # of the blocks
+
+    def __init__(self, source: Source, block_rows: int, backend: Backend) -> None:
+        self.source, self.block_rows = source, block_rows
+        self.shape, self.dtype = source.shape, np.dtype(source.dtype)
+        self.size = self.shape[0] * self.shape[1]
+        self.nbytes = self.size * self.dtype.itemsize
+        self._streamer = backend.streamer(block_rows, np.empty((0, self.shape[1]), self.dtype))
+        self._is_checked = "int" in str(self.dtype)
+
+    def map(self, function: Callable[[Array, slice], Any]) -> Iterator[Any]:
+        """function(X, rows) of every block, in order; see `Backend.streamer`."""
+        n, read = self.shape[0], self.source.reader()
+        cuts = [slice(k, min(k + self.block_rows, n)) for k in range(0, n, self.block_rows)]
+        read = read if self._is_checked else self._checked(read)
+        yield from self._streamer.map(function, read, cuts)
+        self._is_checked = True
+
+    def _checked(self, read: Callable[[slice, Array], None]) -> Callable[[slice, Array], None]:
+        """The same, and the error of the first number that is not finite."""
+
+        def checked(rows: slice, out: Array) -> None:
+            read(rows, out)
+            with np.errstate(all="ignore"):
+                total = np.sum(out, dtype=np.float32 if out.itemsize < 8 else np.float64)
+            if not np.isfinite(total):  # or the sum overflowed
+                check_finite(out, rows.start, self.source.name)
+
+        return checked
+
+
+def load(source: Source, block_rows: int, backend: Backend) -> Array:
+    """All rows of a source on the device, brought there block by block.
+
+    Parameters
+    ----------
+    source : Source
+        Where they lie.
+    block_rows : int
+        Rows brought at a time.
+    backend : Backend
+        Holds the result.
+
+    Returns
+    -------
+    array (n_samples, n_features)
+        In the dtype of the source.
+
+    Raises
+    ------
+    DataError
+        If they cannot be read or a number is not finite.
+    """
+    streamed, xp = Streamed(source, block_rows, backend), backend.xp
+    dtype = backend.asarray(np.empty((0, 0), streamed.dtype)).dtype
+    whole = xp.empty(streamed.shape, dtype=dtype, device=backend.device)
+
+    def put(X: Array, rows: slice) -> None:
+        whole[rows, :] = X
+
+    for _ in streamed.map(put):
+        pass
+    return whole
+
+
+def sample_runs(n_rows: int, n_columns: int, itemsize: int, n_wanted: int) -> list[slice]:
+    """Short runs of rows, one at a random place of each of equal parts, the same ones every time.
+
+    Parameters
+    ----------
+    n_rows, n_columns : int
+        Rows there are, and their length.
+    itemsize : int
+        Bytes of a number as it is stored.
+    n_wanted : int
+        Rows to take, about.
+
+    Returns
+    -------
+    list of slice
+        In order, without overlap; all rows in one run where as many are wanted.
+
+    Notes
+    -----
+    Equal parts see through rows that are sorted, random places through rows that repeat.
+    """
+    if n_wanted >= n_rows:
+        return [slice(0, n_rows)]
+    length = max(1, min(RUN_BYTES // (n_columns * itemsize), n_wanted // 256))
+    edges = np.linspace(0, n_rows, max(1, n_wanted // length) + 1).astype(np.int64)
+    room = np.maximum(np.diff(edges) - length, 0)
+    first = edges[:-1] + np.random.default_rng(SAMPLE_SEED).integers(0, room + 1)
+    return [slice(int(a), int(min(a + length, n_rows))) for a in first]
+
+
+def rows_in(runs: list[slice]) -> NDArray[np.intp]:
+    """The places of the rows of runs."""
+    return np.concatenate([np.arange(run.start, run.stop) for run in runs])
+
+
+def gather(source: Source, runs: list[slice]) -> Array:
+    """Runs of rows, in host memory.
+
+    Parameters
+    ----------
+    source : Source
+        Where they lie: read by runs where any order will do, else up to the last of them.
+    runs : list of slice
+        In order, without overlap.
+
+    Returns
+    -------
+    ndarray (n_rows, n_features)
+        In the dtype of the source.
+    """
+    d, dtype = source.shape[1], np.dtype(source.dtype)
+    out = np.empty((sum(run.stop - run.start for run in runs), d), dtype)
+    read, done = source.reader(), 0
+    if not source.is_random:
+        read = _in_order(read, source, max(1, GATHER_BYTES // (d * dtype.itemsize)))
+    for run in runs:
+        read(run, out[done : done + run.stop - run.start])
+        done += run.stop - run.start
+    return out
+
+
+def _in_order(
+    read: Callable[[slice, Array], None], source: Source, block_rows: int
+) -> Callable[[slice, Array], None]:
+    """A reader of runs, from one that must be read from the first row on, block by block."""
+    n, d = source.shape
+    block, at = np.empty((block_rows, d), source.dtype), slice(0, 0)
+
+    def read_run(run: slice, out: Array) -> None:
+        nonlocal at
+        done = run.start
+        while done < run.stop:
+            if done >= at.stop:
+                at = slice(at.stop, min(at.stop + block_rows, n))
+                read(at, block[: at.stop - at.start])
+                continue
+            stop = min(run.stop, at.stop)
+            out[done - run.start : stop - run.start] = block[done - at.start : stop - at.start]
+            done = stop
+
+    return read_run
+
+
+def check_finite(X: Array, first: int, name: str) -> None:
+    """Refuse rows that hold NaN or infinity.
+
+    Parameters
+    ----------
+    X : ndarray (n_rows, n_features)
+        Rows.
+    first : int
+        Place of the first of them.
+    name : str
+        Of what they are from.
+
+    Raises
+    ------
+    DataError
+        With the place and the value.
+    """
+    bad = np.argwhere(~np.isfinite(X))
+    if len(bad):
+        row, column = bad[0]
+        raise DataError(
+            f"{name}: X[{first + row}, {column}] is {X[row, column]}: remove or impute such rows "
+            "first."
+        )
+
+
+def is_streamed(X: Array) -> bool:
+    """Whether its rows are brought to the device block by block."""
+    return isinstance(X, Streamed)
+
+
+def map_rows(
+    X: Array, function: Callable[[Array, slice], Any], row_bytes: int, backend: Backend
+) -> Iterator[Any]:
+    """function(X, rows) of consecutive blocks of rows, in order: the seam of every pass.
+
+    Parameters
+    ----------
+    X : array, sparse matrix or Streamed (n_samples, n_features)
+        Rows.
+    function : callable
+        Takes a block of X on the device and the slice that it is.
+    row_bytes : int
+        Bytes that a row takes on its way.
+    backend : Backend
+        Decides who runs the blocks, and, of an array, how it is cut.
+
+    Yields
+    ------
+    object
+        The results.
+    """
+    if is_streamed(X):
+        return X.map(function)  # type: ignore[no-any-return]
+    return backend.map_blocks(lambda rows: function(rows_of(X, rows), rows), X.shape[0], row_bytes)
