@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from copy import copy
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,6 +109,12 @@ class Objective:
         self.passes: Counter[str] = Counter()
         self._purpose = "value and gradient"
         self._block = self._best_block()
+
+    @property
+    def effort(self) -> tuple[int, int]:
+        """Reads of X so far, and their bytes."""
+        n_passes = sum(self.passes.values())
+        return n_passes, n_passes * _bytes_of(self.X)
 
     def value_and_grad(self, params: Array) -> tuple[Array, Array]:
         """Objective and gradient; both stay on the device.
@@ -259,6 +266,15 @@ class Objective:
             return value, g_W if b is None else self.backend.xp.concat([g_W, g_b])
 
         return fused
+
+
+def _bytes_of(X: Array) -> int:
+    """Bytes of what a read of X reads."""
+    if is_sparse(X):
+        return sum(_bytes_of(part) for part in (X.data, X.indices, X.indptr))
+    if hasattr(X, "nbytes"):
+        return int(X.nbytes)
+    return int(prod(X.shape)) * np.dtype(str(X.dtype).rpartition(".")[2]).itemsize
 
 
 def minimum_norm_subgradient(params: Array, gradient: Array, l1: Array, *, xp: Any) -> Array:

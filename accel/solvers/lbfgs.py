@@ -12,15 +12,6 @@ Array = Any
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One update: s = change of params, y = change of gradient, both on the device, and s.y."""
-
-    s: Array
-    y: Array
-    sy: float
-
-
-@dataclass(frozen=True)
 class LBFGS:
     """L-BFGS: the two-loop recursion and a strong Wolfe line search.
 
@@ -33,6 +24,7 @@ class LBFGS:
     -----
     Nocedal & Wright, Numerical Optimization, 2nd ed., Algorithms 7.4 and 7.5, pages 178 and 179.
     All vectors stay on the device; an iteration whose first step is accepted synchronises once.
+    An update is remembered as (s, y, s'y), changes of params and of the gradient, and a number.
     """
 
     n_pairs: int = 10
@@ -67,7 +59,7 @@ class LBFGS:
         memory = state.memory
         if sy > 0:
             s, y = following.params - state.params, following.gradient - state.gradient
-            memory = (*memory, Pair(s, y, sy))
+            memory = (*memory, (s, y, sy))
         return replace(following, memory=memory[max(0, len(memory) - self.n_pairs) :])
 
 
@@ -78,12 +70,12 @@ def _direction(state: State, xp: Any) -> Array:
         q = q / state.error  # first, or the square of a large gradient overflows
         return q / xp.sqrt(q @ q)
     coefficients = []
-    for pair in reversed(state.memory):
-        a = (pair.s @ q) / pair.sy
+    for s, y, sy in reversed(state.memory):
+        a = (s @ q) / sy
         coefficients.append(a)
-        q = q - a * pair.y
-    last = state.memory[-1]
-    q = q * (last.sy / (last.y @ last.y))
-    for pair, a in zip(state.memory, reversed(coefficients), strict=True):
-        q = q + (a - (pair.y @ q) / pair.sy) * pair.s
+        q = q - a * y
+    _, y, sy = state.memory[-1]
+    q = q * (sy / (y @ y))
+    for (s, y, sy), a in zip(state.memory, reversed(coefficients), strict=True):
+        q = q + (a - (y @ q) / sy) * s
     return q
