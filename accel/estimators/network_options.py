@@ -168,7 +168,8 @@ def network_options(estimator: Any) -> NetworkOptions:
     )
     if options.checkpoint is not None and options.warm_start:
         raise ValueError("checkpoint goes on from its own state: set warm_start=False.")
-    if options.checkpoint is not None and options.early_stopping and e.random_state is None:
+    holds_out = options.early_stopping and options.solver in RULES
+    if options.checkpoint is not None and holds_out and e.random_state is None:
         raise ValueError(
             "random_state=None holds out other rows after a checkpoint with early_stopping: give a "
             "number."
@@ -184,7 +185,6 @@ def _refuse_with_full_batch(options: NetworkOptions) -> None:
         f"dropout={options.dropout}": options.dropout > 0,
         f"precision={options.precision!r}": options.precision != "float32",
         f"center={options.center}": options.center,
-        f"checkpoint={str(options.checkpoint)!r}": options.checkpoint is not None,
     }
     for what, is_asked in asked.items():
         if is_asked:
