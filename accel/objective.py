@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accel.backends.interchange import in_dtype, is_sparse
+from accel.backends.interchange import bytes_of, in_dtype, is_sparse
 from accel.rows import map_rows
 
 if TYPE_CHECKING:
@@ -116,6 +116,12 @@ class Objective:
         self.passes: Counter[str] = Counter()
         self._purpose = "value and gradient"
         self._block = self._best_block()
+
+    @property
+    def effort(self) -> tuple[int, int]:
+        """Reads of X so far, and their bytes."""
+        n_passes = sum(self.passes.values())
+        return n_passes, n_passes * bytes_of(self.X)
 
     def value_and_grad(self, params: Array) -> tuple[Array, Array]:
         """Objective and gradient; both stay on the device.

@@ -179,9 +179,7 @@ def _streamed(X: Array, sizes: Sizes, backend: Backend) -> Iterator[Place]:
         backend = backend.with_smaller_blocks()
 
 
-def _place(
-    sizes: Sizes, backend: Backend, free: int, *, is_streamed: bool, reason: str
-) -> Place:
+def _place(sizes: Sizes, backend: Backend, free: int, *, is_streamed: bool, reason: str) -> Place:
     block_rows = max(1, backend.stream_bytes(free) // sizes.row_bytes)
     return Place(
         backend, min(block_rows, sizes.shape[0]), is_streamed, sizes.sample_rows(free), reason

@@ -22,6 +22,8 @@ NEWTON = ("newton-cg", "newton-cholesky", "orthant")
 class Function:
     """An objective given as a NumPy function, on a backend."""
 
+    effort = (0, 0)
+
     def __init__(self, backend, value, gradient):
         self.backend, self.value, self.gradient = backend, value, gradient
 

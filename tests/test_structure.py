@@ -18,7 +18,7 @@ ORDER = [
     {"backends", "dropout", "losses"},
     {"disk"},
     {"sources"},
-    {"rows"},
+    {"rows", "placement"},
     {"network"},
     {"objective", "minibatch"},
     {"stack"},

@@ -23,6 +23,7 @@ __all__ = [
     "backend_for",
     "backends",
     "get_backend",
+    "last_resort",
 ]
 
 # In order of preference: "auto" takes the first that is usable.
@@ -76,6 +77,14 @@ def backend_for(name: str, array: Any) -> Backend:
                 except BackendUnavailable as refusal:
                     return BACKENDS["numpy"].open_backend(0).with_fallback(str(refusal))  # type: ignore[no-any-return]
     return get_backend(name)
+
+
+def last_resort(name: str, backend: Backend) -> Backend | None:
+    """The CPU for a fit that a GPU has no room for; None where the GPU was required, or is none."""
+    if name != "auto" or os.environ.get("ACCEL_BACKEND") or backend.is_host:
+        return None
+    cpu: Backend = BACKENDS["numpy"].open_backend(0)
+    return cpu
 
 
 def backends() -> list[BackendReport]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from math import prod
 from typing import Any
 
 import array_api_compat as compat
@@ -77,6 +78,15 @@ def rows_of(X: Array, rows: slice) -> Array:
     if not is_sparse(X):
         return X[rows, :]
     return X if rows == slice(0, X.shape[0]) else _csr_rows(X, rows)
+
+
+def bytes_of(X: Array) -> int:
+    """Bytes of what a read of X reads, as it is stored."""
+    if is_sparse(X):
+        return sum(bytes_of(part) for part in (X.data, X.indices, X.indptr))
+    if hasattr(X, "nbytes"):
+        return int(X.nbytes)
+    return int(prod(X.shape)) * np.dtype(str(X.dtype).rpartition(".")[2]).itemsize
 
 
 def take_rows(X: Array, rows: slice, dtype: Any, *, xp: Any) -> Array:

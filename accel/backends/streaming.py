@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -34,9 +34,7 @@ class Pipeline:
         self._link = backend.uploader()
         shape, dtype = (block_rows, row.shape[1]), backend.asarray(row).dtype
         self._host = [self._link.host(shape, row.dtype) for _ in range(HOST_BUFFERS)]
-        self._device = [
-            backend.xp.empty(shape, dtype=dtype, device=backend.device) for _ in (0, 1)
-        ]
+        self._device = [backend.xp.empty(shape, dtype=dtype, device=backend.device) for _ in (0, 1)]
 
     def map(
         self,
@@ -59,7 +57,7 @@ def uploaded(
     host: Sequence[Array],
     device: Sequence[Array],
     link: Uploader,
-) -> Iterator[Array]:
+) -> Generator[Array, None, None]:
     """The blocks of a pass on the device, one after the other.
 
     Parameters

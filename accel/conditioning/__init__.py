@@ -3,7 +3,7 @@
 Here belongs what moves a linear model into other coordinates and leads back, exactly, without
 touching X: `RowSpace` (as many coordinates as rows) and `Standardised` (centred and scaled
 columns). Each has the members of `Objective` that a solver sees (`value_and_grad`, `quadratic`,
-`error`, `certify`, `backend`) and `expand`, which leads back to the user's coordinates. A
+`error`, `certify`, `effort`, `backend`) and `expand`, which leads back to the user's coordinates. A
 second-order model in `Standardised` coordinates also has `design`, `penalty` and `noise`, which
 the Newton methods read. No loss and no solver is named here.
 """

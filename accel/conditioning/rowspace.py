@@ -69,6 +69,11 @@ class RowSpace:
         self.value_and_grad = self.reduced.value_and_grad
         self.quadratic = self.reduced.quadratic
 
+    @property
+    def effort(self) -> tuple[int, int]:
+        """Reads of X itself so far, and their bytes."""
+        return self.full.effort
+
     def error(self, params: Array, gradient: Array) -> Array:  # noqa: ARG002
         """A lower bound of max|gradient|, |g|_2 / sqrt(d): the exact one costs a pass."""
         xp = self.backend.xp

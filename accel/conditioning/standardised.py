@@ -174,6 +174,12 @@ class Standardised:
         noise = (ROUNDING * self.largest * scale) ** 2
         return xp.concat([noise, xp.zeros_like(noise[:1])]) if self.network.bias else noise
 
+    @property
+    def effort(self) -> tuple[int, int]:
+        """Reads of X so far, and their bytes."""
+        effort: tuple[int, int] = self.problem.effort
+        return effort
+
     def value_and_grad(self, params: Array) -> tuple[Array, Array]:
         """Objective and gradient in these coordinates."""
         value, gradient = self.problem.value_and_grad(self._leave(params))

@@ -6,6 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from math import inf, isfinite
 from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from sklearn.utils.validation import (
 
 from accel.backends.base import row_blocks
 from accel.backends.interchange import is_device_array, is_sparse, namespace, to_host
+from accel.sources import as_source, open_data
 
 Array = Any
 # Storage that is trained on as it lies; a block of it at a time becomes float32.
@@ -81,6 +84,15 @@ def check_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def check_folder(name: str, value: Any) -> Path | None:
+    """The path of a folder, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError(f"{name}={value!r} must be the path of a folder, or None.")
+    return Path(value)
+
+
 def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
     """One of the choices."""
     if not isinstance(value, str) or value not in choices:
@@ -108,6 +120,30 @@ def check_X(estimator: Any, X: Any, *, fitting: bool) -> Array:
         reset=fitting,
     )
     return _check_finite(X, np) if compact else X
+
+
+def opened(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+    """What a path holds, labels and weights included unless they were given; else as they are."""
+    if not isinstance(X, str | PathLike):
+        return X, y, sample_weight
+    data = open_data(Path(X))
+    return (
+        data.X,
+        data.y if y is None else y,
+        data.sample_weight if sample_weight is None else sample_weight,
+    )
+
+
+def check_rows(estimator: Any, X: Any) -> Any:
+    """X of a fit: a source of rows as it is, everything else as `check_X` leaves it."""
+    source = as_source(X)
+    if source is None:
+        return check_X(estimator, X, fitting=True)
+    vars(estimator).pop("feature_names_in_", None)
+    estimator.n_features_in_ = source.shape[1]
+    if source.feature_names is not None:
+        estimator.feature_names_in_ = np.array(source.feature_names, dtype=object)
+    return source
 
 
 def _check_device_X(estimator: Any, X: Any, *, fitting: bool) -> Array:

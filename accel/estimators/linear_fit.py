@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from accel.backends import Backend
 from accel.backends.base import first_line
+from accel.backends.interchange import bytes_of
 from accel.checkpoint import Checkpoint
 from accel.estimators.account import Stages
 from accel.estimators.checks import Targets
 from accel.estimators.linear import linear_objective
 from accel.estimators.options import Options
 from accel.objective import Objective, alpha_of
-from accel.placement import Place
+from accel.estimators.prediction import n_outputs_for
+from accel.placement import Place, Sizes
 from accel.rows import Streamed, gather, load, rows_in, sample_runs
 from accel.solvers import Plan, Progress, Solution, minimize, plan
 from accel.sources import ArraySource
@@ -50,6 +52,13 @@ class Problem:
     options: Options
     solver: str
     start: NDArray[Any]
+
+    @property
+    def sizes(self) -> Sizes:
+        """What its fit holds, in bytes."""
+        n_outputs = n_outputs_for(len(self.targets.classes))
+        real_bytes = self.start.dtype.itemsize
+        return Sizes(tuple(self.X.shape), bytes_of(self.X), real_bytes, n_outputs)
 
     def at(self, place: Place) -> Objective:
         """The objective there: X is loaded whole, or streamed with a sample at hand."""

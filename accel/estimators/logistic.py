@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from accel.backends import Backend, backend_for
+from accel.backends import backend_for, last_resort
 from accel.backends.interchange import device_of, is_sparse
+from accel.checkpoint import Checkpoint, digest
 from accel.estimators.account import Account, Explained, Stages
 from accel.estimators.callbacks import CallbackSupport, FitTasks, has_callbacks, managed
 from accel.estimators.checks import (
     Targets,
+    check_rows,
     check_start,
     check_targets,
-    check_X,
+    opened,
 )
-from accel.estimators.linear import LinearClassifier, coefficients, linear_objective
+from accel.estimators.linear import LinearClassifier, coefficients
+from accel.estimators.linear_fit import Problem, fit_linear
 from accel.estimators.options import Options, options_of, solver_of
-from accel.objective import Objective, alpha_of
-from accel.solvers import SOLVERS, Progress, Solution, Status, minimize, plan
+from accel.estimators.prediction import n_outputs_for
+from accel.objective import Objective
+from accel.placement import places
+from accel.solvers import SOLVERS, Progress, Solution, Status
 from accel.solvers.loop import UNFINISHED
 
 Array = Any
 PRINT_EVERY = 10
+# Options on which the optimum and the way there depend; what is left may change between runs.
+OF_THE_RUN = ("C", "l1_ratio", "fit_intercept", "tol", "learning_rate", "input_scale")
 
 
 class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
@@ -83,6 +89,15 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         Called with an `accel.solvers.Progress` before each update; a true result ends the fit.
     n_jobs : int or None, default=None
         No effect, as in scikit-learn since 1.8.
+    placement : {"auto", "resident", "stream"}, default="auto"
+        "auto" keeps X whole where it is computed on if there is room, and else brings it there
+        block by block in every pass; as memory runs out it goes on in smaller blocks, streamed,
+        and on the CPU unless `backend` requires a GPU. The others require.
+    checkpoint : str, Path or None, default=None
+        Folder in which the state is kept, so that a fit that is killed goes on from there, to
+        bitwise the same end on the same backend and the same blocks of rows.
+    checkpoint_every : int, default=1
+        Updates between two states.
 
     Attributes
     ----------
@@ -143,6 +158,9 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         backend: str = "auto",
         callback: Callable[[Progress], Any] | None = None,
         n_jobs: Any = None,
+        placement: str = "auto",
+        checkpoint: Any = None,
+        checkpoint_every: int = 1,
     ) -> None:
         self.penalty = penalty
         self.C = C
@@ -162,6 +180,9 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         self.backend = backend
         self.callback = callback
         self.n_jobs = n_jobs
+        self.placement = placement
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
 
     def fit(
         self,
@@ -175,13 +196,15 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
 
         Parameters
         ----------
-        X : array-like (n_samples, n_features)
+        X : array-like or Source (n_samples, n_features)
             NumPy, CuPy, torch, lists, a data frame, or sparse (scipy's or cupyx's, used as CSR and
-            never made dense). float64 and float32 are computed in; uint8,
-            int8, float16 and bfloat16 are trained on as they lie, in float32 arithmetic; everything
-            else becomes float64. Not modified.
+            never made dense). Larger than memory: a memmap, an object with shape, dtype and row
+            slices (h5py, zarr), a path or `accel.open_data(path).X`. float64 and float32 are
+            computed in; uint8, int8, float16 and bfloat16 are trained on as they lie, in float32
+            arithmetic; everything else becomes float64. Not modified.
         y : array-like (n_samples,)
-            Labels of any type: integers with gaps, strings, booleans.
+            Labels of any type: integers with gaps, strings, booleans. None where X is a path with
+            labels.
         sample_weight : array-like (n_samples,), optional
             Non-negative weights; 2 is the same as the row twice, 0 the same as no row.
         coef_init : array-like (1 or n_classes, n_features), optional
@@ -209,87 +232,77 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         stages = Stages()
         with stages("check"):
             options = options_of(self)
+            X, y, sample_weight = opened(X, y, sample_weight)
             with device_of(X):
-                X = check_X(self, X, fitting=True)
+                X = check_rows(self, X)
             targets = check_targets(y, X.shape[0], sample_weight, self.class_weight)
             solver = solver_of(self, options, n_classes=len(targets.classes))
+            start = self._start(X, targets, options, coef_init, intercept_init)
+            problem = Problem(X, targets, options, solver, start)
+            checkpoint = self._checkpoint(problem)
         with stages("open backend"):
             backend = backend_for(self.backend, X)
-            report = backend.report()
+            ladder = places(
+                X, problem.sizes, backend, last_resort(self.backend, backend), options.placement
+            )
         if self.verbose:
-            print(f"Training on {report}")
+            print(f"Training on {backend.report()}")
         tasks = None
         if has_callbacks(self):
             tasks = FitTasks(self, max_iter=options.max_iter, X=X, y=y, sample_weight=sample_weight)
-        with backend.context():
-            with stages("transfer"):
-                objective = self._objective(backend.asarray(X), targets, options, backend)
-                start = self._start(objective, coef_init, intercept_init)
-            with stages("plan"):
-                way = plan(
-                    objective,
-                    start,
-                    solver,
-                    learning_rate=options.learning_rate,
-                    max_iter=options.max_iter,
-                )
 
-            def fitted(params: Callable[[], Array]) -> dict[str, Any]:
-                return _fitted(objective, targets.classes, backend.to_numpy(params()))
+        def on_progress(objective: Objective, progress: Progress) -> Any:
+            def fitted() -> dict[str, Any]:
+                params = objective.backend.to_numpy(progress.params())
+                return _fitted(objective, targets.classes, params)
 
-            with stages("solve"):
-                solution = minimize(
-                    way.problem,
-                    way.start,
-                    way.solver,
-                    tol=options.tol,
-                    max_iter=options.max_iter,
-                    callback=partial(self._on_progress, tasks, fitted),
-                )
-                last = partial(way.problem.expand, solution.params)
-                attributes = fitted(last)
-        ending = solution.sentence(options.tol)
+            return self._on_progress(tasks, fitted, progress)
+
+        fit = fit_linear(problem, ladder, stages, callback=on_progress, checkpoint=checkpoint)
+        attributes = _fitted(fit.objective, targets.classes, fit.params)
+        ending = fit.solution.sentence(options.tol)
         account = Account(
             what=self._what(X, targets, options),
-            backend=report,
-            reasons=(*way.reasons, *_mapped(self.solver)),
-            passes=dict(objective.passes),
-            small_passes=dict(way.small_passes),
+            backend=fit.backend.report(),
+            reasons=(*fit.reasons, *_mapped(self.solver)),
+            passes=dict(fit.objective.passes),
+            small_passes=dict(fit.way.small_passes),
             seconds=stages.seconds,
             ending=ending,
         )
-        self._keep(attributes, solution, account)
+        self._keep(attributes, fit.solution, account)
         if tasks is not None:
             tasks.end(lambda: attributes)
-        self._judge(solution, ending)
+        self._judge(fit.solution, ending)
 
-    def _objective(
-        self, X: Array, targets: Targets, options: Options, backend: Backend
-    ) -> Objective:
-        """The objective on the backend's device: scikit-learn's C becomes alpha here."""
-        ratio, strength = options.l1_ratio, float(alpha_of(options.C, targets.total))
-        return linear_objective(
-            X,
-            targets,
-            backend,
-            fit_intercept=options.fit_intercept,
-            input_scale=options.input_scale,
-            alpha=(1 - ratio) * strength,
-            l1=ratio * strength,
-        )
-
-    def _start(self, objective: Objective, coef_init: Any, intercept_init: Any) -> Array:
-        """Start of the parameters: what was given, the last fit, or zero."""
-        network, backend = objective.network, objective.backend
-        shape = (network.n_out, network.n_in)
+    def _start(
+        self, X: Any, targets: Targets, options: Options, coef_init: Any, intercept_init: Any
+    ) -> Array:
+        """Start of the parameters: what was given, the last fit, or zero; on the host."""
+        shape = (n_outputs_for(len(targets.classes)), X.shape[1])
         previous = vars(self).get("coef_")
         resumes = self.warm_start and previous is not None and previous.shape == shape
         if resumes and coef_init is None and intercept_init is None:
             coef_init, intercept_init = previous, self.intercept_
-        dtype = np.dtype(str(objective.weights.dtype).rpartition(".")[2])
+        dtype = np.float64 if str(X.dtype).endswith("float64") else np.float32
         W = check_start("coef_init", coef_init, shape, dtype).T.reshape(-1)
         b = check_start("intercept_init", intercept_init, shape[:1], dtype)
-        return backend.asarray(np.concatenate([W, b]) if network.bias else W)
+        return np.concatenate([W, b]) if options.fit_intercept else W
+
+    def _checkpoint(self, problem: Problem) -> Checkpoint | None:
+        """Where states are kept, and what the run is."""
+        options, targets = problem.options, problem.targets
+        if options.checkpoint is None:
+            return None
+        if self.warm_start:
+            raise ValueError("checkpoint goes on from its own state: set warm_start=False.")
+        run = {name: repr(getattr(options, name)) for name in OF_THE_RUN}
+        run["solver"] = problem.solver
+        run["start"] = digest(problem.start)
+        run["data"] = digest(problem.X, targets.index, targets.weight)
+        store = Checkpoint(options.checkpoint, options.checkpoint_every, run)
+        store.prepare()
+        return store
 
     def _what(self, X: Array, targets: Targets, options: Options) -> str:
         """The first line of the account."""
@@ -315,16 +328,20 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         self.backend_ = account.backend
         self.account_ = account
 
-    def _on_progress(self, tasks: FitTasks | None, fitted: Any, progress: Progress) -> Any:
+    def _on_progress(
+        self, tasks: FitTasks | None, fitted: Callable[[], dict[str, Any]], progress: Progress
+    ) -> Any:
         if self.verbose and progress.n_iter % PRINT_EVERY == 0:
             print(f"Cost after iteration {progress.n_iter}: {progress.value:f}")
-        stop = tasks.update(partial(fitted, progress.params)) if tasks is not None else False
+        stop = tasks.update(fitted) if tasks is not None else False
         return (self.callback(progress) if self.callback is not None else None) or stop
 
     def _judge(self, solution: Solution, ending: str) -> None:
         """Say how it ended: aloud where the optimum was not reached."""
         if self.verbose:
             print(ending)
+        if solution.unsaved is not None:
+            raise solution.unsaved
         if solution.status is Status.INTERRUPTED:
             raise KeyboardInterrupt(ending)
         if solution.status in UNFINISHED:

@@ -99,10 +99,11 @@ class MLPRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[misc]
         Called after each epoch with an `accel.solvers.epochs.EpochProgress` ("lbfgs" and "gd": with
         a `Progress`, before each update); a true result ends the fit.
     checkpoint : str, Path or None, default=None
-        Folder for the last state (last.npz) and the best parameters (best.npz). A fit that finds a
-        state of the same data and arguments there goes on from it, to bitwise the same result.
+        Folder for the last state (last.npz) and, of epochs, the best parameters (best.npz). A fit
+        that finds a state of the same data and arguments there goes on from it, to bitwise the same
+        result.
     checkpoint_every : int, default=1
-        Epochs between two states.
+        Epochs between two states, or updates of "lbfgs" and "gd".
 
     Attributes
     ----------
@@ -247,6 +248,9 @@ class MLPRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[misc]
             If a backend was required that cannot be used.
         accel.checkpoint.CheckpointError
             If the checkpoint is of another run, or damaged.
+        OSError
+            If the checkpoint cannot be written: before the training, or, where the disk is full,
+            once what was learned is kept.
         """
         self._fit(X, partial(self._targets, y, sample_weight))
         return self

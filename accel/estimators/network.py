@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from accel.estimators.network_training import (
 from accel.estimators.prediction import ArrayEstimator, placed, raw_prediction
 from accel.network import Network
 from accel.objective import Objective
-from accel.solvers import Status, minimize
+from accel.solvers import Solution, Status, minimize
 from accel.solvers.epochs import EpochProgress, Limits, StochasticSolver, Training
 from accel.solvers.loop import UNFINISHED
 
@@ -147,6 +148,7 @@ class NetworkEstimator(Explained, ArrayEstimator):
     def _minimize(self, problem: Problem, *, first: bool) -> _Ending:
         """On all rows at once, by the solvers of the linear models."""
         options, backend, targets = problem.options, problem.backend, problem.targets
+        store = self._checkpoint(problem)
         weight = np.ones(len(targets.Y)) if targets.weight is None else targets.weight
         objective = Objective(
             backend.asarray(problem.X),
@@ -159,6 +161,10 @@ class NetworkEstimator(Explained, ArrayEstimator):
             input_scale=options.input_scale,
         )
         start = self._start(problem, check_random_state(self.random_state), first=first)
+        resume, keep = None, None
+        if store is not None:
+            resume, _ = store.load_snapshot(backend)  # there is but one plan
+            keep = partial(store.save_snapshot, backend=backend, expand=objective.expand)
         solution = minimize(
             objective,
             backend.asarray(start),
@@ -166,19 +172,18 @@ class NetworkEstimator(Explained, ArrayEstimator):
             tol=options.tol,
             max_iter=options.max_iter,
             callback=self._on_progress,
+            resume=resume,
+            keep=keep,
         )
-        self.__dict__.pop("_kept", None)
-        self._keep_params(problem, backend.to_numpy(solution.params))
-        self.loss_ = self.objective_ = solution.value
-        self.best_loss_: float | None = solution.value
-        self.gradient_norm_ = solution.error
-        self.loss_curve_ = list(solution.history)
-        self.validation_scores_: list[float] | None = None
-        self.best_validation_score_: float | None = None
-        self.n_iter_, self.t_ = solution.n_iter, solution.n_iter * len(targets.Y)
-        self.status_ = solution.status
-        sentence = solution.sentence(options.tol)
-        return _Ending(solution.status, sentence, "value and gradient", solution.n_evals)
+        self._keep_solution(problem, solution)
+        name = "value and gradient"
+        return _Ending(
+            solution.status,
+            solution.sentence(options.tol),
+            name,
+            objective.passes[name],
+            error=solution.unsaved,
+        )
 
     def _on_progress(self, progress: Any) -> Any:
         if self.verbose and progress.n_iter % PRINT_EVERY == 0:
@@ -216,6 +221,19 @@ class NetworkEstimator(Explained, ArrayEstimator):
         store = Checkpoint(options.checkpoint, options.checkpoint_every, run)
         store.prepare()
         return store
+
+    def _keep_solution(self, problem: Problem, solution: Solution) -> None:
+        """Fitted attributes of a training on all rows at once."""
+        self.__dict__.pop("_kept", None)
+        self._keep_params(problem, problem.backend.to_numpy(solution.params))
+        self.loss_ = self.objective_ = solution.value
+        self.best_loss_: float | None = solution.value
+        self.gradient_norm_ = solution.error
+        self.loss_curve_ = list(solution.history)
+        self.validation_scores_: list[float] | None = None
+        self.best_validation_score_: float | None = None
+        self.n_iter_, self.t_ = solution.n_iter, solution.n_iter * len(problem.targets.Y)
+        self.status_ = solution.status
 
     def _keep_training(
         self, problem: Problem, training: Training, solver: StochasticSolver

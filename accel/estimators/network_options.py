@@ -18,6 +18,7 @@ from accel.estimators.checks import (
     check_choice,
     check_count,
     check_flag,
+    check_folder,
     check_input_scale,
     check_number,
     check_positive,
@@ -163,12 +164,13 @@ def network_options(estimator: Any) -> NetworkOptions:
         precision=check_choice("precision", e.precision, PRECISIONS),
         center=check_flag("center", e.center),
         input_scale=check_input_scale(e.input_scale),
-        checkpoint=_folder(e.checkpoint),
+        checkpoint=check_folder("checkpoint", e.checkpoint),
         checkpoint_every=check_positive("checkpoint_every", e.checkpoint_every),
     )
     if options.checkpoint is not None and options.warm_start:
         raise ValueError("checkpoint goes on from its own state: set warm_start=False.")
-    if options.checkpoint is not None and options.early_stopping and e.random_state is None:
+    holds_out = options.early_stopping and options.solver in RULES
+    if options.checkpoint is not None and holds_out and e.random_state is None:
         raise ValueError(
             "random_state=None holds out other rows after a checkpoint with early_stopping: give a "
             "number."
@@ -184,7 +186,6 @@ def _refuse_with_full_batch(options: NetworkOptions) -> None:
         f"dropout={options.dropout}": options.dropout > 0,
         f"precision={options.precision!r}": options.precision != "float32",
         f"center={options.center}": options.center,
-        f"checkpoint={str(options.checkpoint)!r}": options.checkpoint is not None,
     }
     for what, is_asked in asked.items():
         if is_asked:
@@ -220,11 +221,3 @@ def _patience(value: Any) -> float:
     if isinstance(value, Real) and value == inf:
         return inf
     return check_positive("n_iter_no_change", value)
-
-
-def _folder(value: Any) -> Path | None:
-    if value is None:
-        return None
-    if not isinstance(value, str | Path) or not str(value):
-        raise ValueError(f"checkpoint={value!r} must be the path of a folder, or None.")
-    return Path(value)

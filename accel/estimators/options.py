@@ -6,15 +6,19 @@ import warnings
 from dataclasses import dataclass
 from math import inf
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from accel.estimators.checks import (
     check_choice,
     check_count,
     check_flag,
+    check_folder,
     check_input_scale,
     check_number,
+    check_positive,
 )
+from accel.placement import PLACEMENTS
 
 # What code written for scikit-learn asks for -> the solver here that reaches the same optimum.
 NEAREST = {
@@ -43,6 +47,9 @@ class Options:
     max_iter: int
     learning_rate: float
     input_scale: float
+    placement: str
+    checkpoint: Path | None
+    checkpoint_every: int
 
 
 def options_of(estimator: Any) -> Options:
@@ -59,6 +66,9 @@ def options_of(estimator: Any) -> Options:
         max_iter=check_count("max_iter", estimator.max_iter),
         learning_rate=check_number("learning_rate", estimator.learning_rate, above=0, finite=True),
         input_scale=check_input_scale(estimator.input_scale),
+        placement=check_choice("placement", estimator.placement, PLACEMENTS),
+        checkpoint=check_folder("checkpoint", estimator.checkpoint),
+        checkpoint_every=check_positive("checkpoint_every", estimator.checkpoint_every),
     )
 
 

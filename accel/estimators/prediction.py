@@ -132,6 +132,11 @@ def loss_for(n_classes: int) -> Loss:
     return LOSSES["logistic" if n_classes == 2 else "softmax"]
 
 
+def n_outputs_for(n_classes: int) -> int:
+    """Columns of the raw predictions."""
+    return loss_for(n_classes).n_outputs(n_classes)
+
+
 def is_compact(X: Array) -> bool:
     """Whether rows of X are converted block by block, as in training."""
     return str(X.dtype).rpartition(".")[2] in COMPACT and not is_sparse(X)

@@ -8,13 +8,14 @@ once, in `loop`.
 To add a solver, write a class with ``init`` and ``step`` and add a line to `planning.SOLVERS`.
 """
 
-from accel.solvers.loop import Progress, Solution, Solver, State, Status, minimize
+from accel.solvers.loop import Progress, Snapshot, Solution, Solver, State, Status, minimize
 from accel.solvers.planning import SOLVERS, Plan, plan
 
 __all__ = [
     "SOLVERS",
     "Plan",
     "Progress",
+    "Snapshot",
     "Solution",
     "Solver",
     "State",

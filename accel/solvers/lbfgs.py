@@ -13,15 +13,6 @@ Array = Any
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One update: s = change of params, y = change of gradient, both on the device, and s.y."""
-
-    s: Array
-    y: Array
-    sy: float
-
-
-@dataclass(frozen=True)
 class LBFGS:
     """L-BFGS: the two-loop recursion and a strong Wolfe line search.
 
@@ -38,6 +29,7 @@ class LBFGS:
     -----
     Nocedal & Wright, Numerical Optimization, 2nd ed., Algorithms 7.4 and 7.5, pages 178 and 179.
     All vectors stay on the device; an iteration whose first step is accepted synchronises once.
+    An update is remembered as (s, y, s'y), changes of params and of the gradient, and a number.
     """
 
     n_pairs: int = 10
@@ -66,14 +58,16 @@ class LBFGS:
     def _search(self, objective: Any, state: State) -> State:
         direction = _direction(state, objective.backend.xp, self.inverse)
         following, sy = descend(objective, state, direction)
-        if not state.memory and self.inverse is None:  # the first direction knows no curvature and promises nothing
+        if (
+            not state.memory and self.inverse is None
+        ):  # the first direction knows no curvature and promises nothing
             following = replace(following, promise=float("inf"))
         if following.stalled:
             return following
         memory = state.memory
         if sy > 0:
             s, y = following.params - state.params, following.gradient - state.gradient
-            memory = (*memory, Pair(s, y, sy))
+            memory = (*memory, (s, y, sy))
         return replace(following, memory=memory[max(0, len(memory) - self.n_pairs) :])
 
 
@@ -86,13 +80,13 @@ def _direction(state: State, xp: Any, inverse: Callable[[Array], Array] | None) 
         q = q / state.error  # first, or the square of a large gradient overflows
         return q / xp.sqrt(q @ q)
     coefficients = []
-    for pair in reversed(state.memory):
-        a = (pair.s @ q) / pair.sy
+    for s, y, sy in reversed(state.memory):
+        a = (s @ q) / sy
         coefficients.append(a)
-        q = q - a * pair.y
-    last = state.memory[-1]
-    z, q = (last.y, q) if inverse is None else (inverse(last.y), inverse(q))
-    q = q * (last.sy / (last.y @ z))
-    for pair, a in zip(state.memory, reversed(coefficients), strict=True):
-        q = q + (a - (pair.y @ q) / pair.sy) * pair.s
+        q = q - a * y
+    _, y, sy = state.memory[-1]
+    z, q = (y, q) if inverse is None else (inverse(y), inverse(q))
+    q = q * (sy / (y @ z))
+    for (s, y, sy), a in zip(state.memory, reversed(coefficients), strict=True):
+        q = q + (a - (y @ q) / sy) * s
     return q

@@ -97,6 +97,32 @@ class State:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """All that the next update depends on, and the history so far: what a checkpoint holds.
+
+    Parameters
+    ----------
+    state : State
+        Where the solver stands; its arrays are on the device, and nothing writes into them.
+    history : tuple of float
+        Objective before each update done.
+    ratio : float
+        The user's max|gradient| over state.error at the last exact look before this state: it
+        decides when the next look is due, and so how the state is judged.
+    elapsed_s : float
+        Seconds spent so far.
+    ended : Status or None
+        Why no update follows; None where one does. Judged anew by the run that goes on.
+    """
+
+    state: State
+    history: tuple[float, ...] = ()
+    ratio: float = 1.0
+    elapsed_s: float = 0.0
+    ended: Status | None = None
+
+
+@dataclass(frozen=True)
 class Progress:
     """What a callback sees before update `n_iter`.
 
@@ -107,13 +133,15 @@ class Progress:
     value, error : float
         Objective and max|gradient|.
     elapsed_s : float
-        Seconds since the start.
+        Seconds since the start, those before an interruption included.
     tol : float
         The max|gradient| that ends the fit.
     max_iter : int
         The number of updates that ends the fit.
     params : callable
         () -> the parameters at this moment, in the user's coordinates, on the device.
+    n_passes, bytes_read : int
+        Reads of X by this process, and their bytes.
     """
 
     n_iter: int
@@ -123,6 +151,8 @@ class Progress:
     tol: float
     max_iter: int
     params: Callable[[], Array]
+    n_passes: int = 0
+    bytes_read: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,6 +171,10 @@ class Solution:
         Updates, and evaluations of the objective.
     history : tuple of float
         Objective before each update.
+    resumed : int
+        Updates that were done by the run it went on from.
+    unsaved : OSError or None
+        Why a snapshot could not be kept, where that ended it: to be raised once the rest is.
     """
 
     params: Array
@@ -150,12 +184,15 @@ class Solution:
     n_iter: int
     n_evals: int
     history: tuple[float, ...]
+    resumed: int = 0
+    unsaved: OSError | None = None
 
     def sentence(self, tol: float) -> str:
         """How it ended, with the certificate beside the tolerance."""
+        again = f" (from iteration {self.resumed} of the checkpoint on)" if self.resumed else ""
         return (
-            f"{self.status.name} after {self.n_iter} iterations, objective {self.value:.8g}, "
-            f"max|gradient| {self.error:.3g}, tol {tol:.3g}: {self.status.value}"
+            f"{self.status.name} after {self.n_iter} iterations{again}, objective "
+            f"{self.value:.8g}, max|gradient| {self.error:.3g}, tol {tol:.3g}: {self.status.value}"
         )
 
 
@@ -182,6 +219,8 @@ def minimize(
     tol: float,
     max_iter: int,
     callback: Callable[[Progress], Any] | None = None,
+    resume: Snapshot | None = None,
+    keep: Callable[[Snapshot], Any] | None = None,
 ) -> Solution:
     """Lower the objective until max|gradient| <= tol.
 
@@ -189,7 +228,7 @@ def minimize(
     ----------
     objective : Objective
         Or a change of its variables: has ``value_and_grad``, ``error``, ``certify``, ``expand``,
-        ``backend``; for the Newton methods a `Standardised`.
+        ``effort``, ``backend``; for the Newton methods a `Standardised`.
     params : array (n_params,)
         Start, on the backend's device; not modified.
     solver : Solver
@@ -200,49 +239,66 @@ def minimize(
         Largest number of updates.
     callback : callable, optional
         Called with a `Progress` before each update; a true result ends the fit.
+    resume : Snapshot, optional
+        Of the same objective and solver: the fit goes on from it, not from params, to bitwise the
+        end of a fit that was never cut.
+    keep : callable, optional
+        Called with a `Snapshot` before each update, ahead of the callback, and with the last one.
+        An OSError that it raises ends the fit; the solution carries it.
 
     Returns
     -------
     Solution
         The last state with finite numbers, and how the loop ended.
     """
-    started = time.perf_counter()
-    history: list[float] = []
-    state = _quietly(solver.init, objective, params)
-    certificate = _Certificate(objective, tol)
+    began = time.perf_counter() - (resume.elapsed_s if resume else 0.0)
+    first = resume or Snapshot(_quietly(solver.init, objective, params))
+    certificate = _Certificate(objective, tol, first.ratio)
+    state, ratio, history, n_iter = first.state, first.ratio, [*first.history], len(first.history)
+
+    def progress() -> Progress:
+        elapsed_s, users = time.perf_counter() - began, partial(objective.expand, state.params)
+        return Progress(
+            n_iter, state.value, state.error, elapsed_s, tol, max_iter, users, *objective.effort
+        )
+
+    def snapshot(ended: Status | None = None) -> Snapshot:
+        elapsed_s = time.perf_counter() - began
+        return Snapshot(state, tuple(history[:n_iter]), ratio, elapsed_s, ended)
+
+    unsaved = None
     try:
         while (status := _outcome(certificate, state, history, max_iter)) is None:
-            if callback is not None and callback(
-                Progress(
-                    n_iter=len(history),
-                    value=state.value,
-                    error=state.error,
-                    elapsed_s=time.perf_counter() - started,
-                    tol=tol,
-                    max_iter=max_iter,
-                    params=partial(objective.expand, state.params),
-                )
-            ):
+            if (unsaved := _unkept(keep, snapshot)) is not None:
+                break
+            if callback is not None and callback(progress()):
                 status = Status.STOPPED
                 break
             following = _quietly(solver.step, objective, state)
             if not _is_finite(following):
                 status = Status.DIVERGED
                 break
+            following = _counted(objective, state, following)
             if not following.stalled:
                 history.append(state.value)
-            state = _counted(objective, state, following)
+            # in one assignment: Ctrl-C between two of them would leave a snapshot torn
+            state, n_iter, ratio = following, len(history), certificate.ratio
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
-    return Solution(
-        state.params,
-        state.value,
-        certificate.error(state),
-        status,
-        len(history),
-        state.n_evals,
-        tuple(history),
-    )
+    unsaved = unsaved or _unkept(keep, partial(snapshot, status))
+    status = Status.UNSAVED if unsaved or status is None else status
+    numbers = state.value, certificate.error(state), status, n_iter, state.n_evals
+    return Solution(state.params, *numbers, tuple(history[:n_iter]), len(first.history), unsaved)
+
+
+def _unkept(keep: Callable[[Snapshot], Any] | None, snapshot: Any) -> OSError | None:
+    """What went wrong in keeping a snapshot."""
+    try:
+        if keep is not None:
+            keep(snapshot())
+    except OSError as error:
+        return error
+    return None
 
 
 def _quietly(function: Callable[..., State], *arguments: Any) -> State:
@@ -301,14 +357,14 @@ def _is_rounding(objective: Any, state: State) -> bool:
 class _Certificate:
     """max|gradient| in the user's coordinates, of which state.error may be a cheap lower bound."""
 
-    def __init__(self, objective: Any, tol: float) -> None:
-        self.objective, self.tol = objective, tol
+    def __init__(self, objective: Any, tol: float, ratio: float) -> None:
+        self.objective, self.tol, self.ratio = objective, tol, ratio
         self._of: State | None = None
-        self._error, self._ratio = 0.0, 1.0
+        self._error = 0.0
 
     def holds(self, state: State) -> bool:
         """Whether it is at most tol; an exact look waits until the last one's ratio allows it."""
-        return state.error * self._ratio <= self.tol and self.error(state) <= self.tol
+        return state.error * self.ratio <= self.tol and self.error(state) <= self.tol
 
     def error(self, state: State) -> float:
         """It, exactly; taken once a state."""
@@ -317,7 +373,7 @@ class _Certificate:
                 exact = self.objective.certify(state.params, state.gradient)
             (self._error,) = self.objective.backend.scalars(exact)
             self._of = state
-            self._ratio = max(1.0, self._error / state.error) if state.error > 0 else 1.0
+            self.ratio = max(1.0, self._error / state.error) if state.error > 0 else 1.0
         return self._error
 
 

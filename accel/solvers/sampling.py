@@ -15,7 +15,7 @@ MAX_PRODUCTS = 100
 
 
 def sample_newton(problem: Any, params: Array) -> Callable[[Array], Array]:
-    """gradient -> H^-1 gradient, with H the Hessian over the sample, by conjugate gradients.
+    """Gradient -> H^-1 gradient, with H the Hessian over the sample, by conjugate gradients.
 
     Parameters
     ----------

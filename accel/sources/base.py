@@ -297,9 +297,7 @@ def _whole_pass(source: Source, read: Reader, wanted: range, out: Array) -> None
     _blocks_between(source, read, wanted, out, 0)
 
 
-def _blocks_between(
-    source: Source, read: Reader, wanted: range, out: Array, first: int
-) -> None:
+def _blocks_between(source: Source, read: Reader, wanted: range, out: Array, first: int) -> None:
     """Read all rows from the first on and keep those that are wanted."""
     stop = wanted[-1] + 1 if wanted else first
     done = 0
@@ -308,7 +306,9 @@ def _blocks_between(
         n_rows = rows.stop - rows.start
         buffer = buffer if len(buffer) >= n_rows else np.empty((n_rows, *out.shape[1:]), out.dtype)
         read(rows, buffer[:n_rows])
-        kept = buffer[:n_rows][max(wanted.start - rows.start, (wanted.start - rows.start) % wanted.step) :: wanted.step]
+        kept = buffer[:n_rows][
+            max(wanted.start - rows.start, (wanted.start - rows.start) % wanted.step) :: wanted.step
+        ]
         out[done : done + len(kept)] = kept
         done += len(kept)
 
