@@ -108,12 +108,15 @@ def public():
 
     objects = [getattr(accel, name) for name in accel.__all__ if name != "Status"]
     objects += [objective.Objective, network.Network, solvers.minimize, solvers.Solution]
+    objects += [solvers.Snapshot, solvers.Progress, solvers.State]
     objects += [gd.GradientDescent, lbfgs.LBFGS, line_search.wolfe_search, datasets.load]
     objects += [stack.Stack, path.solve_path, path.Path, together.minimize_together]
     objects += [together.Solutions, files.save_model, files.load_model]
     objects += [network.Workspace, minibatch.Batches, minibatch.BatchObjective]
     objects += [minibatch.BatchObjective.value_and_grad, minibatch.Batches.epoch]
-    objects += [dropout.DropoutMasks, checkpoint.Checkpoint, checkpoint.digest, precision.rounded]
+    objects += [dropout.DropoutMasks, precision.rounded, checkpoint.Checkpoint, checkpoint.digest]
+    objects += [checkpoint.Checkpoint.save_snapshot, checkpoint.Checkpoint.load_snapshot]
+    objects += [checkpoint.pack_snapshot, checkpoint.unpack_snapshot]
     objects += [epochs.Training, epochs.EpochProgress, epochs.StochasticSolver.train]
     objects += [rules.SGD, rules.Adam, tutorial.run]
     for item in objects:
