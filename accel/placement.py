@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,8 @@ def places(
     if asked == "stream" or (asked == "auto" and can_stream and not _is_at_home(X, backend)):
         yield from _streamed(X, sizes, backend)
     if last_resort is not None:
-        yield from places(X, sizes, last_resort, None, asked)
+        for place in places(X, sizes, last_resort, None, asked):
+            yield replace(place, reason=place.reason or "Placement: on the CPU.")
 
 
 def _resident(X: Array, sizes: Sizes, backend: Backend, asked: str) -> Iterator[Place]:
@@ -156,10 +157,10 @@ def _resident(X: Array, sizes: Sizes, backend: Backend, asked: str) -> Iterator[
             f"Placement: the fit needs {size(sizes.needed_bytes)}, {size(free)} are free: X is "
             f"loaded whole on {backend.name}."
         )
-    for _ in range(1 + SMALLER_TWICE):
+    for cut in range(1, 2 + SMALLER_TWICE):
         yield _place(sizes, backend, free, is_streamed=False, reason=reason)
         backend = backend.with_smaller_blocks()
-        reason = f"Placement: X whole on {backend.name}, computed on in smaller blocks."
+        reason = f"Placement: X whole on {backend.name}, in blocks of 1/{4**cut} of their size."
 
 
 def _streamed(X: Array, sizes: Sizes, backend: Backend) -> Iterator[Place]:

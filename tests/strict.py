@@ -33,7 +33,7 @@ class StrictBackend:
     fallback: str = ""
     n_blocks: int = 3  # ordinary test data is cut, however small it is
     room_bytes: int = 1 << 40
-    block_bytes: int = 3 << 12  # of a stream, cut like those of an array
+    block_bytes: int = 3 << 15  # of a stream, cut like those of an array
     count: Counter = field(default_factory=Counter)
     is_host: ClassVar[bool] = False
 

@@ -38,7 +38,8 @@ def test_streamed_is_the_same_optimum(backend, rng, options, n_classes):
     whole, streamed = (model.fit(X, y, weight) for model in models)
     assert streamed.gradient_norm_ <= 1e-9
     assert streamed.objective_ == pytest.approx(whole.objective_, rel=1e-12)
-    np.testing.assert_allclose(streamed.coef_, whole.coef_, rtol=1e-5, atol=1e-6)
+    if n_classes == 2 or "l1_ratio" not in options:  # else a shift of all classes is free
+        np.testing.assert_allclose(streamed.coef_, whole.coef_, rtol=1e-5, atol=1e-6)
     assert "streamed from memory in blocks" in streamed.account_.reasons[0]
 
 
@@ -167,9 +168,10 @@ class Failing:
         return counted
 
 
-@pytest.mark.parametrize("at", [{3}, {300}, {301, 500}], ids=str)
+@pytest.mark.parametrize("at", [{3}, {258}, {3, 262}], ids=str)
 def test_memory_that_runs_out_in_a_pass_leads_to_smaller_blocks(backend, rng, at):
-    X, y = data(rng)
+    """As the sample is gathered, in the first pass, in a later one."""
+    X, y = data(rng, n=6000)
     wanted = LogisticRegression(backend="numpy", tol=1e-8).fit(X, y)
     model = LogisticRegression(backend=backend.name, placement="stream", tol=1e-8)
     with pytest.warns(RuntimeWarning, match="Memory ran out") as caught:
@@ -212,7 +214,7 @@ def test_every_allocation_of_a_fit_may_fail(monkeypatch, rng, placement):
         LogisticRegression(backend="strict", placement=placement, tol=1e-7).fit(X, y)
         n_points = count[0]
     assert n_points > 200
-    for fail_at in range(1, n_points + 1, max(1, n_points // 60)):
+    for fail_at in range(1, n_points + 1, max(1, n_points // 30)):
         model = LogisticRegression(backend="strict", placement=placement, tol=1e-7)
         with monkeypatch.context() as patch, pytest.warns(RuntimeWarning) as caught:
             allocation_points(patch, fail_at)
