@@ -17,6 +17,7 @@ ORDER = [
     {"interrupts"},
     {"backends", "dropout", "losses"},
     {"disk"},
+    {"sources"},
     {"network"},
     {"objective", "minibatch"},
     {"stack"},
