@@ -286,9 +286,10 @@ def _table(path: Path) -> Any:
     options = csv.ConvertOptions(null_values=[""], strings_can_be_null=True)
     try:
         table = csv.read_csv(path, convert_options=options)
+        names = table.column_names
     except (arrow(path).ArrowException, UnicodeDecodeError) as error:
         raise not_a_table(path, error) from None
-    checked_names(path, table.column_names)
+    checked_names(path, names)
     if table.num_rows == 0:
         raise DataError(f"{path} has a header but no rows.")
     return table

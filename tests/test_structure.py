@@ -99,6 +99,7 @@ def public():
         network,
         objective,
         solvers,
+        sources,
         stack,
         tutorial,
     )
@@ -113,6 +114,7 @@ def public():
     objects += [network.Workspace, minibatch.Batches, minibatch.BatchObjective]
     objects += [minibatch.BatchObjective.value_and_grad, minibatch.Batches.epoch]
     objects += [dropout.DropoutMasks, checkpoint.Checkpoint, checkpoint.digest, precision.rounded]
+    objects += [sources.open_data, sources.open_rows, sources.as_source, sources.take, sources.Data]
     objects += [epochs.Training, epochs.EpochProgress, epochs.StochasticSolver.train]
     objects += [rules.SGD, rules.Adam, tutorial.run]
     for item in objects:

@@ -49,9 +49,9 @@ def csv_rows(path: Path, columns: Sequence[str] | None = None) -> TableSource:
         If it is no table with a header, has no rows, or lacks a column.
     """
     stamp = Stamp.of(path)
-    schema = _schema(path)
-    features = named_columns(path, schema.names, columns)
-    return _source(path, stamp, schema, features, _scan(path, features[:1]).num_rows)
+    found = _columns(path)
+    features = named_columns(path, [name for name, _ in found], columns)
+    return _source(path, stamp, dict(found), features, _scan(path, features[:1]).num_rows)
 
 
 def csv_data(path: Path, target: str | None, weight: str | None) -> Data:
@@ -77,10 +77,10 @@ def csv_data(path: Path, target: str | None, weight: str | None) -> Data:
         As `csv_rows`, and if a label or weight is missing.
     """
     stamp = Stamp.of(path)
-    schema = _schema(path)
-    features, target = split_columns(path, schema.names, target, weight)
+    found = _columns(path)
+    features, target = split_columns(path, [name for name, _ in found], target, weight)
     table = _scan(path, [target, weight] if weight else [target])
-    X = _source(path, stamp, schema, features, table.num_rows)
+    X = _source(path, stamp, dict(found), features, table.num_rows)
     y = labels(path, _narrowed(path, table[target], target), target)
     sample_weight = (
         numbers(path, _narrowed(path, table[weight], weight), weight) if weight else None
@@ -89,12 +89,12 @@ def csv_data(path: Path, target: str | None, weight: str | None) -> Data:
 
 
 def _source(
-    path: Path, stamp: Stamp, schema: Any, features: tuple[str, ...], n_rows: int
+    path: Path, stamp: Stamp, found: dict[str, Any], features: tuple[str, ...], n_rows: int
 ) -> TableSource:
     """Features as float64; true and false, as they are in the first block, as 1 and 0."""
     pyarrow = arrow(path)
-    is_boolean = {name: pyarrow.types.is_boolean(schema.field(name).type) for name in features}
-    types = {name: pyarrow.bool_() if is_boolean[name] else pyarrow.float64() for name in features}
+    wanted = (pyarrow.float64(), pyarrow.bool_())
+    types = {name: wanted[pyarrow.types.is_boolean(found[name])] for name in features}
     dtype = np.dtype(np.float64)
     batches = partial(_batches, path, types)
     return TableSource(str(path), (n_rows, len(features)), dtype, features, (stamp,), batches)
@@ -115,11 +115,11 @@ def _opened(path: Path, types: dict[str, Any]) -> Any:
     )
 
 
-def _schema(path: Path) -> Any:
-    """The columns, with the types that the first block suggests."""
+def _columns(path: Path) -> list[tuple[str, Any]]:
+    """Names of the columns, with the types that the first block suggests."""
     try:
         with _opened(path, {}) as reader:
-            return reader.schema
+            return [(field.name, field.type) for field in reader.schema]
     except (arrow(path).ArrowException, UnicodeDecodeError) as error:
         raise not_a_table(path, error) from None
     except OSError as error:

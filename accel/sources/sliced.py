@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from accel.backends.base import first_line
-from accel.sources.base import DataError, Reader, checked_rows, delivered_dtype, flat_shape
+from accel.sources.base import (
+    DataError,
+    Reader,
+    Stamp,
+    checked_rows,
+    delivered_dtype,
+    flat_shape,
+    identity_of,
+)
 
 Array = Any
 
@@ -40,16 +50,17 @@ class SlicedSource:
         return self._read
 
     def identity(self) -> str:
-        """Type, name, shape and dtype: there is no file to ask for more."""
-        file = getattr(getattr(self._rows, "file", None), "filename", "")
-        return f"{self.name} {file} {self.array_shape} {np.dtype(self._rows.dtype)}"
+        """Type, name, shape and dtype, and what the file of an h5py.Dataset is."""
+        file = getattr(getattr(self._rows, "file", None), "filename", None)
+        stamps = (Stamp.of(Path(file)),) if isinstance(file, str) and os.path.exists(file) else ()
+        return identity_of(stamps, self.shape, np.dtype(self._rows.dtype), self.name)
 
     def _read(self, rows: slice, out: Array) -> None:
         start, stop = checked_rows(self, rows, out)
         wanted = (stop - start, *self.array_shape[1:])
         with self._lock:
             try:
-                block = np.asarray(self._rows[start:stop])
+                block = np.asarray(self._rows[start:stop]).astype(self.dtype, copy=False)
             except Exception as error:  # of whatever type its library raises
                 raise DataError(
                     f"{self.name}: X[{start}:{stop}] cannot be read ({first_line(error)})."

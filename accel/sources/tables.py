@@ -152,23 +152,26 @@ def numbers(path: Path, column: Any, name: str, dtype: Any = np.float64, first: 
     if column.null_count:
         row = first + int(compute.index(compute.is_null(column), True).as_py()) + 1
         raise DataError(f"{where}: row {row} is empty, put a number there.")
-    if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
-        texts = enumerate(column.to_pylist(), first + 1)
-        found = next((pair for pair in texts if _is_text(pyarrow, pair[1])), None)
-        if found is not None:
-            raise DataError(
-                f"{where} holds the text {found[1]!r} in row {found[0]}: features must be numbers."
-            )
+    is_text = pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type)
+    values = compute.utf8_trim(column, " \t") if is_text else column
     try:
-        return np.asarray(column.cast(pyarrow.from_numpy_dtype(dtype), safe=False))
+        return np.asarray(values.cast(pyarrow.from_numpy_dtype(dtype), safe=False))
     except pyarrow.ArrowException:
-        raise DataError(f"{where} holds {column.type} values: features must be numbers.") from None
+        if not is_text:
+            kind = f"{where} holds {column.type} values: features must be numbers."
+            raise DataError(kind) from None
+    texts = zip(column.to_pylist(), values.to_pylist(), strict=True)
+    row, text = next(
+        (row, text) for row, (text, value) in enumerate(texts, first + 1) if _is_text(path, value)
+    )
+    raise DataError(f"{where} holds the text {text!r} in row {row}: features must be numbers.")
 
 
-def _is_text(pyarrow: Any, text: str) -> bool:
+def _is_text(path: Path, text: str) -> bool:
     """Whether Arrow does not read it as a number."""
+    pyarrow = arrow(path)
     try:
-        pyarrow.scalar(text.strip()).cast(pyarrow.float64())
+        pyarrow.scalar(text).cast(pyarrow.float64())
     except pyarrow.ArrowException:
         return True
     return False
@@ -214,7 +217,7 @@ def split_columns(
     for role, name in (("target", target), ("weight", weight)):
         if name is not None and name not in names:
             raise DataError(f"{path} has no column {name!r} for {role}: {', '.join(names)}.")
-    target = target or rest[-1]
+    target = target or (rest or list(names))[-1]
     features = tuple(name for name in rest if name != target)
     if not features:
         hint = ", separate columns by commas" if ";" in target else ""
