@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from accel.sources.base import BLOCK_BYTES, STORED, Data, DataError, Stamp
+from accel.sources.base import STORED, Data, DataError, Stamp
 from accel.sources.tables import (
     Batch,
     TableSource,
@@ -23,6 +23,8 @@ from accel.sources.tables import (
 
 Array = Any
 
+# A batch costs a call for every column: of 1 MiB, 784 columns take four times longer.
+BATCH_BYTES = 2**23
 BUFFER_BYTES = 2**24  # of all columns together: Parquet reads every column through its own buffer
 
 
@@ -144,9 +146,9 @@ def _column(file: Path, name: str) -> Any:
 
 
 def _batches(files: Sequence[Path], names: Sequence[str], itemsize: int) -> Iterator[Batch]:
-    """All rows, a row group never read whole."""
-    batch_rows = max(1, min(2**16, BLOCK_BYTES // (len(names) * itemsize)))
-    buffer_bytes = max(2**12, min(BLOCK_BYTES, BUFFER_BYTES // len(names)))
+    """All rows; beside the batch, Parquet holds one page of every column, up to 1 MiB each."""
+    batch_rows = max(1, min(2**16, BATCH_BYTES // (len(names) * itemsize)))
+    buffer_bytes = max(2**12, min(2**20, BUFFER_BYTES // len(names)))
     for file in files:
         first = 0
         with _opened(file, buffer_bytes) as parquet:

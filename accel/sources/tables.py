@@ -110,9 +110,17 @@ class _Decoder:
             done += n_rows
 
     def _decode(self, batch: Batch, out: Array) -> None:
-        for place, name in enumerate(self._source.feature_names):
-            column = batch.rows.column(name)
-            out[:, place] = numbers(batch.path, column, name, out.dtype, batch.first)
+        """The columns side by side, in one call of Arrow; one by one where it finds a fault."""
+        names = self._source.feature_names
+        pyarrow = arrow(batch.path)
+        kind = pyarrow.from_numpy_dtype(out.dtype)
+        schema = pyarrow.schema([(name, kind) for name in names])
+        try:
+            out[...] = batch.rows.select(names).cast(schema, safe=False).to_tensor().to_numpy()
+        except pyarrow.ArrowException:
+            for place, name in enumerate(names):
+                column = batch.rows.column(name)
+                out[:, place] = numbers(batch.path, column, name, out.dtype, batch.first)
 
     def close(self) -> None:
         """Let go of the file and of the rows that are left."""
