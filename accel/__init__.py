@@ -1,6 +1,6 @@
 """accel: linear and small neural models, the same numbers on a CPU and on an NVIDIA GPU.
 
-The public names are the estimators, `get_backend` and `backends`. Data flows one way:
+The public names are the estimators, `open_data`, `get_backend` and `backends`. Data flows one way:
 backends | losses -> network -> objective -> stack -> solvers -> estimators -> train, tutorial
 -> cli, and a module imports only from its left.
 """
@@ -14,6 +14,7 @@ from accel.estimators import (
     logistic_path,
 )
 from accel.solvers import Status
+from accel.sources import open_data
 
 __all__ = [
     "BackendReport",
@@ -26,5 +27,6 @@ __all__ = [
     "backends",
     "get_backend",
     "logistic_path",
+    "open_data",
 ]
 __version__ = "0.1.0"

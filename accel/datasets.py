@@ -1,4 +1,4 @@
-"""Real data in: .npy pairs, .npz, .csv, the sign-language digits, scikit-learn's digits."""
+"""Real data into memory: .npy, .npz, .csv, .parquet, the sign digits, scikit-learn's digits."""
 
 from __future__ import annotations
 
@@ -9,19 +9,33 @@ from typing import Any
 
 import numpy as np
 
-from accel.backends.base import first_line
-from accel.disk import FileFormatError, read_arrays
+from accel.sources import DataError, Source, open_data, open_rows, take
+from accel.sources.csv import not_a_table
+from accel.sources.labels import (
+    SIGN_DIGIT_OF_COLUMN,
+    SIGN_NAME,
+    SIGN_SHAPE,
+    beside,
+    checked_labels,
+    read_array,
+    read_content,
+)
+from accel.sources.tables import arrow, checked_names, labels, named_columns, numbers, split_columns
+
+__all__ = [
+    "SIGN_DIGIT_OF_COLUMN",
+    "SIGN_NAME",
+    "SIGN_SHAPE",
+    "DataError",
+    "Dataset",
+    "load",
+    "load_digits",
+    "load_rows",
+    "load_sign_digits",
+    "two_digits",
+]
 
 Array = Any
-
-# The sign-language digits as people have them: the column of the one-hot Y is not the digit.
-SIGN_NAME = "sign-language digits"
-SIGN_SHAPE = (2062, 64, 64)
-SIGN_DIGIT_OF_COLUMN = np.array([9, 0, 7, 6, 1, 8, 4, 3, 2, 5])
-
-
-class DataError(ValueError):
-    """Data that cannot be used: the message names the file and what to do."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +110,12 @@ def load(path: Path, target: str | None = None) -> Dataset:
     Parameters
     ----------
     path : Path
-        A folder with X.npy and Y.npy, a .npy file (labels in Y.npy or y.npy beside it), an .npz
-        file with X and y, or a .csv file with a header.
+        A folder with X.npy and Y.npy, with shards of them or with .parquet files, a .npy file
+        (labels in Y.npy or y.npy beside it), an .npz file with X and y, a .parquet file, or a .csv
+        file with a header.
     target : str, optional
-        Where the labels are: a column of the .csv file (the last one where not given), an array
-        of the .npz file, or another .npy file.
+        Where the labels are: a column of the table (the last one where not given), an array of the
+        .npz file, or another .npy file.
 
     Returns
     -------
@@ -113,9 +128,7 @@ def load(path: Path, target: str | None = None) -> Dataset:
     DataError
         If the data is missing, damaged, not numbers, not finite, or does not fit together.
     """
-    X, y, names = _reader(path).rows_and_labels(path, target)
-    data = _checked_rows(path, X, names)
-    return data if y is None else replace(data, **_checked_labels(path, y, X.shape))
+    return _reader(path).load(path, target)
 
 
 def load_rows(path: Path, columns: Sequence[str] | None = None) -> Dataset:
@@ -126,7 +139,7 @@ def load_rows(path: Path, columns: Sequence[str] | None = None) -> Dataset:
     path : Path
         As for `load`; labels that may be there are not read.
     columns : sequence of str, optional
-        Columns of a .csv file by name, in this order; all where not given.
+        Columns of a table by name, in this order; all where not given.
 
     Returns
     -------
@@ -138,8 +151,43 @@ def load_rows(path: Path, columns: Sequence[str] | None = None) -> Dataset:
     DataError
         As `load`.
     """
-    X, names = _reader(path).rows(path, columns)
-    return _checked_rows(path, X, names)
+    return _reader(path).load_rows(path, columns)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A file whose reader gives arrays."""
+
+    reader: Any
+
+    def load(self, path: Path, target: str | None) -> Dataset:
+        """Rows and labels, checked."""
+        X, y, names = self.reader.rows_and_labels(path, target)
+        data = _checked_rows(path, X, names)
+        return data if y is None else replace(data, **checked_labels(path, y, X.shape))
+
+    def load_rows(self, path: Path, columns: Sequence[str] | None) -> Dataset:
+        """Rows, checked."""
+        X, names = self.reader.rows(path, columns)
+        return _checked_rows(path, X, names)
+
+
+class _BySource:
+    """What is made to be read block by block, read whole."""
+
+    def load(self, path: Path, target: str | None) -> Dataset:
+        """Rows and labels, checked."""
+        data = open_data(path, target=target)
+        rows = self._rows(path, data.X)
+        return replace(rows, name=data.name, y=data.y, image_shape=data.image_shape)
+
+    def load_rows(self, path: Path, columns: Sequence[str] | None) -> Dataset:
+        """Rows, checked."""
+        return self._rows(path, open_rows(path, columns))
+
+    @staticmethod
+    def _rows(path: Path, source: Source) -> Dataset:
+        return _checked_rows(path, take(source, slice(None)), source.feature_names)
 
 
 class _Npy:
@@ -147,15 +195,12 @@ class _Npy:
 
     def rows(self, path: Path, columns: Sequence[str] | None) -> Any:  # noqa: ARG002
         """X, and no names."""
-        return _one_array(path), None
+        return read_array(path), None
 
     def rows_and_labels(self, path: Path, target: str | None) -> Any:
         """X, y or None, and no names."""
-        beside = [path.with_name(name) for name in ("Y.npy", "y.npy")]
-        labels = Path(target) if target else next((file for file in beside if file.exists()), None)
-        if target and labels is not None and not labels.exists():
-            raise DataError(f"{labels} does not exist: target must be a .npy file with the labels.")
-        return _one_array(path), None if labels is None else _one_array(labels), None
+        file = beside(path, "Yy", target, "target")
+        return read_array(path), None if file is None else read_array(file), None
 
 
 class _Folder(_Npy):
@@ -163,17 +208,11 @@ class _Folder(_Npy):
 
     def rows(self, path: Path, columns: Sequence[str] | None) -> Any:
         """X, and no names."""
-        return super().rows(self._file(path), columns)
+        return super().rows(path / "X.npy", columns)
 
     def rows_and_labels(self, path: Path, target: str | None) -> Any:
         """X, y or None, and no names."""
-        return super().rows_and_labels(self._file(path), target)
-
-    @staticmethod
-    def _file(path: Path) -> Path:
-        if not (path / "X.npy").exists():
-            raise DataError(f"{path} holds no X.npy: pass a folder with X.npy and Y.npy.")
-        return path / "X.npy"
+        return super().rows_and_labels(path / "X.npy", target)
 
 
 class _Npz:
@@ -203,117 +242,57 @@ class _Csv:
     def rows(self, path: Path, columns: Sequence[str] | None) -> Any:
         """X and the names of its columns."""
         table = _table(path)
-        names = table.column_names if columns is None else list(columns)
-        missing = [name for name in names if name not in table.column_names]
-        if missing:
-            raise DataError(f"{path} has no column {missing[0]!r}: the model needs it by name.")
-        return np.column_stack([_numbers(path, table[name], name) for name in names]), tuple(names)
+        names = named_columns(path, table.column_names, columns)
+        return np.column_stack([numbers(path, table[name], name) for name in names]), names
 
     def rows_and_labels(self, path: Path, target: str | None) -> Any:
         """X, y and the names of X's columns."""
         table = _table(path)
-        target = target or table.column_names[-1]
-        if target not in table.column_names:
-            raise DataError(
-                f"{path} has no column {target!r} for target: {', '.join(table.column_names)}."
-            )
-        names = [name for name in table.column_names if name != target]
-        if not names:
-            hint = ", separate columns by commas" if ";" in target else ""
-            raise DataError(f"{path} has no column beside the target {target!r}{hint}.")
-        X = np.column_stack([_numbers(path, table[name], name) for name in names])
-        return X, _labels(path, table[target], target), tuple(names)
+        names, target = split_columns(path, table.column_names, target)
+        X = np.column_stack([numbers(path, table[name], name) for name in names])
+        return X, labels(path, table[target], target), names
 
 
-READERS: dict[str, Any] = {"folder": _Folder(), ".npy": _Npy(), ".npz": _Npz(), ".csv": _Csv()}
+READERS: dict[str, _Whole | _BySource] = {
+    "folder": _Whole(_Folder()),
+    "shards": _BySource(),
+    ".npy": _Whole(_Npy()),
+    ".npz": _Whole(_Npz()),
+    ".csv": _Whole(_Csv()),
+    ".parquet": _BySource(),
+}
+KINDS = "a folder with X.npy and Y.npy, a .npy, .npz, .csv or .parquet file"
 
 
-def _reader(path: Path) -> Any:
+def _reader(path: Path) -> _Whole | _BySource:
     if not path.exists():
-        raise DataError(f"{path} does not exist: pass a folder, .npy, .npz or .csv file.")
-    kind = "folder" if path.is_dir() else path.suffix.lower()
+        raise DataError(f"{path} does not exist: pass {KINDS}.")
+    in_folder = "folder" if (path / "X.npy").exists() else "shards"
+    kind = in_folder if path.is_dir() else path.suffix.lower()
     if kind not in READERS:
-        raise DataError(f"{path}: pass a folder with X.npy and Y.npy, a .npy, .npz or .csv file.")
+        raise DataError(f"{path}: pass {KINDS}.")
     return READERS[kind]
 
 
-def _content(path: Path) -> Any:
-    try:
-        return read_arrays(path)
-    except FileFormatError as error:
-        raise DataError(f"{path} is not a NumPy file of plain arrays ({error}).") from None
-
-
-def _one_array(path: Path) -> Array:
-    content = _content(path)
-    if not isinstance(content, np.ndarray):
-        raise DataError(f"{path} holds several arrays: name it .npz.")
-    return content
-
-
 def _arrays(path: Path) -> dict[str, Array]:
-    content = _content(path)
+    content = read_content(path)
     if not isinstance(content, dict):
         raise DataError(f"{path} holds a single array: name it .npy.")
     return content
 
 
 def _table(path: Path) -> Any:
-    import pyarrow
-    from pyarrow import csv
-
+    csv = arrow(path, "pyarrow.csv")
     options = csv.ConvertOptions(null_values=[""], strings_can_be_null=True)
     try:
         table = csv.read_csv(path, convert_options=options)
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} is not a .csv table with a header ({first_line(error)})."
-        ) from None
-    twice = [name for name in table.column_names if table.column_names.count(name) > 1]
-    if twice:
-        raise DataError(f"{path} has two columns named {twice[0]!r}: rename one.")
+        names = table.column_names
+    except (arrow(path).ArrowException, UnicodeDecodeError) as error:
+        raise not_a_table(path, error) from None
+    checked_names(path, names)
     if table.num_rows == 0:
         raise DataError(f"{path} has a header but no rows.")
     return table
-
-
-def _numbers(path: Path, column: Any, name: str) -> Array:
-    """A column as float64; rows are counted from 1, below the header."""
-    import pyarrow
-    from pyarrow import compute
-
-    where = f"{path}, column {name!r}"
-    if column.null_count:
-        row = int(compute.index(compute.is_null(column), True).as_py()) + 1
-        raise DataError(f"{where}: row {row} is empty, put a number there.")
-    if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
-        row, text = next(pair for pair in enumerate(column.to_pylist(), 1) if _is_text(pair[1]))
-        raise DataError(f"{where} holds the text {text!r} in row {row}: features must be numbers.")
-    try:
-        return column.cast(pyarrow.float64(), safe=False).to_numpy()
-    except pyarrow.ArrowException:
-        raise DataError(f"{where} holds {column.type} values: features must be numbers.") from None
-
-
-def _is_text(text: str) -> bool:
-    """Whether Arrow does not read it as a number."""
-    import pyarrow
-
-    try:
-        pyarrow.scalar(text).cast(pyarrow.float64())
-    except pyarrow.ArrowException:
-        return True
-    return False
-
-
-def _labels(path: Path, column: Any, name: str) -> Array:
-    if column.null_count:
-        raise DataError(f"{path}, target {name!r} has {column.null_count} empty rows: fill them.")
-    y = column.to_numpy()
-    try:
-        return y.astype(str) if y.dtype == object else y
-    except UnicodeDecodeError:
-        raise DataError(f"{path}, target {name!r} is not text in UTF-8: convert it.") from None
 
 
 def _checked_rows(path: Path, X: Array, names: tuple[str, ...] | None) -> Dataset:
@@ -329,19 +308,3 @@ def _checked_rows(path: Path, X: Array, names: tuple[str, ...] | None) -> Datase
         where = f"row {row + 1} of column {names[column]!r}" if names else f"X[{row}, {column}]"
         raise DataError(f"{path}: {where} is {X[row, column]}: remove or impute such rows first.")
     return Dataset(str(path), X, None, image_shape, names)
-
-
-def _checked_labels(path: Path, y: Array, X_shape: tuple[int, ...]) -> dict[str, Any]:
-    """One label a row; the columns of a one-hot target, or the digits they stand for."""
-    is_one_hot = y.ndim == 2 and y.shape[1] > 1
-    if is_one_hot:
-        if not (np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()):
-            raise DataError(f"{path}: the target has shape {y.shape} and its rows are not one-hot.")
-    elif y.ndim != 1 and y.shape[1:] != (1,):
-        raise DataError(f"{path}: the target has shape {y.shape}, one label a row is needed.")
-    if len(y) != X_shape[0]:
-        raise DataError(f"{path}: X has {X_shape[0]} rows but the target has {len(y)}.")
-    labels = y.argmax(axis=1) if is_one_hot else y.reshape(-1)
-    if is_one_hot and X_shape == SIGN_SHAPE and y.shape[1] == len(SIGN_DIGIT_OF_COLUMN):
-        return {"name": SIGN_NAME, "y": SIGN_DIGIT_OF_COLUMN[labels]}
-    return {"y": labels}

@@ -81,6 +81,7 @@ BAD = {
     "underscore.csv": (b"x,y\n1,0\n1_000,1\n", "holds the text '1_000' in row 2"),
     "wide.csv": ("x,y\n\uff11,1\n".encode(), "holds the text '\uff11'"),
     "latin.csv": (b"x,y\n1,caf\xe9\n", "is not text in UTF-8"),
+    "latin_header.csv": (b"caf\xe9,y\n1,1\n", "is not a .csv table"),
     "date.csv": (b"a,b\n2020-01-01,0\n2020-01-02,1\n", "column 'a' holds"),
 }
 

@@ -100,6 +100,7 @@ def public():
         network,
         objective,
         solvers,
+        sources,
         stack,
         tutorial,
     )
@@ -117,6 +118,7 @@ def public():
     objects += [dropout.DropoutMasks, precision.rounded, checkpoint.Checkpoint, checkpoint.digest]
     objects += [checkpoint.Checkpoint.save_snapshot, checkpoint.Checkpoint.load_snapshot]
     objects += [checkpoint.pack_snapshot, checkpoint.unpack_snapshot]
+    objects += [sources.open_data, sources.open_rows, sources.as_source, sources.take, sources.Data]
     objects += [epochs.Training, epochs.EpochProgress, epochs.StochasticSolver.train]
     objects += [rules.SGD, rules.Adam, tutorial.run]
     for item in objects:
