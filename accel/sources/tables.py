@@ -205,11 +205,6 @@ def labels(path: Path, column: Any, name: str) -> Array:
         raise DataError(f"{path}, target {name!r} is not text in UTF-8: convert it.") from None
 
 
-def weights(path: Path, column: Any, name: str) -> Array:
-    """A column of weights, whole, float64."""
-    return numbers(path, column, name)
-
-
 def split_columns(
     path: Path, names: Sequence[str], target: str | None, weight: str | None = None
 ) -> tuple[tuple[str, ...], str]:
