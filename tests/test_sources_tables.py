@@ -63,7 +63,7 @@ def test_parquet_files_of_other_columns(tmp_path):
         with pytest.raises(DataError, match="has no column 'z' for"):
             open_data(tmp_path / "p1.parquet", **given)
     with pytest.raises(DataError, match="no column 'z': the model needs it"):
-        open_rows(tmp_path / "p1.parquet", ["a", "z"])
+        open_rows(tmp_path / "p1.parquet", np.array(["a", "z"]))  # as fitted models hold them
 
 
 def test_a_damaged_page_of_parquet_is_an_error_of_that_file(tmp_path):

@@ -205,11 +205,6 @@ def labels(path: Path, column: Any, name: str) -> Array:
         raise DataError(f"{path}, target {name!r} is not text in UTF-8: convert it.") from None
 
 
-def weights(path: Path, column: Any, name: str) -> Array:
-    """A column of weights, whole, float64."""
-    return numbers(path, column, name)
-
-
 def split_columns(
     path: Path, names: Sequence[str], target: str | None, weight: str | None = None
 ) -> tuple[tuple[str, ...], str]:
@@ -253,10 +248,11 @@ def named_columns(
         If one is not there.
     """
     checked_names(path, names)
-    missing = [name for name in wanted or () if name not in names]
+    chosen = tuple(str(name) for name in (names if wanted is None else wanted))
+    missing = [name for name in chosen if name not in names]
     if missing:
         raise DataError(f"{path} has no column {missing[0]!r}: the model needs it by name.")
-    return tuple(names if wanted is None else wanted)
+    return chosen
 
 
 def unreadable(path: Path, error: BaseException, row: int | None = None) -> DataError:
