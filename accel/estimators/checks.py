@@ -134,15 +134,26 @@ def opened(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
     )
 
 
-def check_rows(estimator: Any, X: Any) -> Any:
-    """X of a fit: a source of rows as it is, everything else as `check_X` leaves it."""
+def check_rows(estimator: Any, X: Any, *, fitting: bool) -> Any:
+    """A source of rows as it is, if its columns fit; everything else as `check_X` leaves it."""
     source = as_source(X)
     if source is None:
-        return check_X(estimator, X, fitting=True)
-    vars(estimator).pop("feature_names_in_", None)
-    estimator.n_features_in_ = source.shape[1]
-    if source.feature_names is not None:
-        estimator.feature_names_in_ = np.array(source.feature_names, dtype=object)
+        return check_X(estimator, X, fitting=fitting)
+    names = source.feature_names
+    if fitting:
+        vars(estimator).pop("feature_names_in_", None)
+        estimator.n_features_in_ = source.shape[1]
+        if names is not None:
+            estimator.feature_names_in_ = np.array(names, dtype=object)
+        return source
+    check_is_fitted(estimator)
+    known = vars(estimator).get("feature_names_in_")
+    if names is not None and known is not None and list(names) != list(known):
+        raise ValueError(
+            f"{source.name}: its columns are not those of the fit, in their order: name them, "
+            f"accel.sources.open_rows(path, model.feature_names_in_)."
+        )
+    _check_width(estimator, source)
     return source
 
 
@@ -163,12 +174,18 @@ def _check_device_X(estimator: Any, X: Any, *, fitting: bool) -> Array:
     if fitting:
         vars(estimator).pop("feature_names_in_", None)
         estimator.n_features_in_ = int(X.shape[1])
-    elif X.shape[1] != estimator.n_features_in_:
+    else:
+        _check_width(estimator, X)
+    return _check_finite(X, xp)
+
+
+def _check_width(estimator: Any, X: Any) -> None:
+    """As many columns as in the fit, in scikit-learn's words."""
+    if X.shape[1] != estimator.n_features_in_:
         raise ValueError(
             f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
             f"{estimator.n_features_in_} features as input."
         )
-    return _check_finite(X, xp)
 
 
 def _check_finite(X: Array, xp: Any) -> Array:

@@ -13,11 +13,12 @@ from accel.backends.interchange import (
     device_of,
     take_rows,
 )
-from accel.estimators.checks import Targets, arithmetic_dtype, check_X
+from accel.estimators.checks import Targets, arithmetic_dtype, check_rows
 from accel.estimators.prediction import (
     BLOCK_BYTES,
     ArrayEstimator,
     ClassPredictions,
+    by_blocks,
     is_compact,
     loss_for,
     placed,
@@ -88,7 +89,10 @@ class LinearClassifier(ClassPredictions, ArrayEstimator):
 
     def _raw_prediction(self, X: Any) -> Array:
         """(n_samples, n_outputs); compact X is converted block by block."""
-        X = check_X(self, X, fitting=False)
+        X = check_rows(self, X, fitting=False)
+        return by_blocks(X, self._raw_of) if hasattr(X, "reader") else self._raw_of(X)
+
+    def _raw_of(self, X: Array) -> Array:
         W = (self.coef_.T * self.input_scale_).reshape(-1)
         params, xp = placed(np.concatenate([W, self.intercept_]), X)
         network = Network(self.n_features_in_, len(self.intercept_))

@@ -19,8 +19,8 @@ from accel.estimators.account import Stages
 from accel.estimators.checks import Targets
 from accel.estimators.linear import linear_objective
 from accel.estimators.options import Options
-from accel.objective import Objective, alpha_of
 from accel.estimators.prediction import n_outputs_for
+from accel.objective import Objective, alpha_of
 from accel.placement import Place, Sizes
 from accel.rows import Streamed, gather, load, rows_in, sample_runs
 from accel.solvers import Plan, Progress, Solution, minimize, plan
@@ -77,7 +77,8 @@ class Problem:
             X = load(X, place.block_rows, place.backend) if on_disk else place.backend.asarray(X)
             return build(X, self.targets)
         source = ArraySource(X) if isinstance(X, np.ndarray) else X
-        runs = sample_runs(*source.shape, X.dtype.itemsize, place.sample_rows)
+        n, d = source.shape
+        runs = sample_runs(n, d, source.dtype.itemsize, place.sample_rows)
         known = build(place.backend.asarray(gather(source, runs)), self.targets.at(rows_in(runs)))
         rows = Streamed(source, place.block_rows, place.backend)
         return build(rows, self.targets, sample=known)

@@ -234,7 +234,7 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
             options = options_of(self)
             X, y, sample_weight = opened(X, y, sample_weight)
             with device_of(X):
-                X = check_rows(self, X)
+                X = check_rows(self, X, fitting=True)
             targets = check_targets(y, X.shape[0], sample_weight, self.class_weight)
             solver = solver_of(self, options, n_classes=len(targets.classes))
             start = self._start(X, targets, options, coef_init, intercept_init)

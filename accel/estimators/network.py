@@ -17,7 +17,7 @@ from accel.backends import backend_for
 from accel.backends.interchange import device_of, is_sparse
 from accel.checkpoint import Checkpoint, digest, pack, unpack
 from accel.estimators.account import Account, Explained, Stages
-from accel.estimators.checks import check_X
+from accel.estimators.checks import check_rows, check_X
 from accel.estimators.network_options import FULL_BATCH, RULES, NetworkOptions, network_options
 from accel.estimators.network_targets import NetworkTargets
 from accel.estimators.network_training import (
@@ -30,7 +30,7 @@ from accel.estimators.network_training import (
     with_curves,
     with_memory,
 )
-from accel.estimators.prediction import ArrayEstimator, placed, raw_prediction
+from accel.estimators.prediction import ArrayEstimator, by_blocks, placed, raw_prediction
 from accel.network import Network
 from accel.objective import Objective
 from accel.solvers import Solution, Status, minimize
@@ -278,7 +278,10 @@ class NetworkEstimator(Explained, ArrayEstimator):
 
     def _raw_prediction(self, X: Any) -> Array:
         """(n_samples, n_outputs), in the namespace and on the device of X, block by block."""
-        X = check_X(self, X, fitting=False)
+        X = check_rows(self, X, fitting=False)
+        return by_blocks(X, self._raw_of) if hasattr(X, "reader") else self._raw_of(X)
+
+    def _raw_of(self, X: Array) -> Array:
         widths = tuple(W.shape[1] for W in self.coefs_)
         network = Network(self.n_features_in_, widths[-1], widths[:-1], self.activation)
         scaled = self._params() * network.input_scale(self.input_scale_)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from accel.backends import get_backend
 from accel.backends.base import row_blocks
 from accel.backends.interchange import (
     device_of,
@@ -20,6 +23,8 @@ from accel.backends.interchange import (
 from accel.estimators.checks import COMPACT
 from accel.losses import LOSSES, Loss
 from accel.network import Network
+from accel.rows import Streamed
+from accel.sources import Source
 
 Array = Any
 BLOCK_BYTES = 8 << 20
@@ -162,6 +167,27 @@ def placed(params: NDArray[Any], X: Array) -> tuple[Array, Any]:
     xp = with_out(namespace(X))
     dtype = getattr(xp, str(params.dtype)) if is_compact(X) else X.dtype
     return xp.astype(like(params, X), dtype), xp
+
+
+def by_blocks(source: Source, function: Callable[[Array], Array]) -> NDArray[Any]:
+    """function(X) of the rows of a source, read ahead block by block, on the CPU.
+
+    Parameters
+    ----------
+    source : Source
+        Rows on disk.
+    function : callable
+        Rows, NumPy -> an array with as many rows, no view of them.
+
+    Returns
+    -------
+    ndarray (n_samples, ...)
+        In row order.
+    """
+    cpu = get_backend("numpy")
+    block_rows = max(1, cpu.stream_bytes(cpu.free_bytes()) // (8 * source.shape[1]))
+    rows = Streamed(source, min(block_rows, source.shape[0]), cpu)
+    return np.concatenate(list(rows.map(lambda X, _: function(X))))
 
 
 def raw_prediction(network: Network, params: Array, X: Array, *, xp: Any) -> Array:

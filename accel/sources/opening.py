@@ -144,7 +144,10 @@ def _gives_rows(X: Any) -> bool:
 _OPENERS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Source | None]], ...] = (
     (lambda X: isinstance(X, str | Path), lambda X: open_data(X).X),
     (lambda X: isinstance(X, Source), lambda X: X),
-    (lambda X: isinstance(X, np.memmap), open_memmap),
+    (
+        lambda X: isinstance(X, np.memmap) and getattr(X, "_mmap", None) is not None,
+        open_memmap,
+    ),  # not a copy of one
     (_is_held_in_memory, lambda _: None),
     (_gives_rows, SlicedSource),
     (lambda _: True, lambda _: None),
