@@ -14,7 +14,7 @@ from accel.backends.interchange import is_device_array, is_sparse
 
 Array = Any
 
-# Of free host memory, what a source may take that is loaded whole: the page cache wants some too.
+# Of free host memory, what a fit may take: the page cache wants some too.
 HOST_SHARE = 0.5
 # The sample of a streamed X: a sixteenth of it, or 40 rows a column where that is more, in bounds.
 SAMPLE_SHARE = 16
@@ -134,7 +134,7 @@ def places(
     if asked != "stream":
         yield from _resident(X, sizes, backend, asked)
     if asked == "stream" or (asked == "auto" and can_stream and not _is_at_home(X, backend)):
-        yield from _streamed(X, sizes, backend)
+        yield from _streamed(X, sizes, backend, asked)
     if last_resort is not None:
         for place in places(X, sizes, last_resort, None, asked):
             yield replace(place, reason=place.reason or "Placement: on the CPU.")
@@ -142,45 +142,50 @@ def places(
 
 def _resident(X: Array, sizes: Sizes, backend: Backend, asked: str) -> Iterator[Place]:
     """X whole, where it is already or has room."""
-    free, reason = backend.free_bytes(), ""
-    if backend.is_host:
-        free = int(HOST_SHARE * free)
+    room, reason = _room(backend), ""
     if not _is_at_home(X, backend):
-        if sizes.needed_bytes > free:
+        account = f"the fit needs {size(sizes.needed_bytes)}, there is room for {size(room)}"
+        if sizes.needed_bytes > room:
             if asked == "resident":
                 raise MemoryError(
-                    f"placement='resident' needs {size(sizes.needed_bytes)}, {size(free)} are free "
-                    f"on {backend.name}: use placement='auto'."
+                    f"placement='resident': {account} on {backend.name}, use placement='auto'."
                 )
             return
-        reason = (
-            f"Placement: the fit needs {size(sizes.needed_bytes)}, {size(free)} are free: X is "
-            f"loaded whole on {backend.name}."
-        )
+        reason = f"Placement: {account}: X is loaded whole on {backend.name}."
     for cut in range(1, 2 + SMALLER_TWICE):
-        yield _place(sizes, backend, free, is_streamed=False, reason=reason)
+        yield _place(sizes, backend, is_streamed=False, reason=reason)
         backend = backend.with_smaller_blocks()
         reason = f"Placement: X whole on {backend.name}, in blocks of 1/{4**cut} of their size."
 
 
-def _streamed(X: Array, sizes: Sizes, backend: Backend) -> Iterator[Place]:
+def _streamed(X: Array, sizes: Sizes, backend: Backend, asked: str) -> Iterator[Place]:
     """X brought block by block, where at least what goes with its rows has room."""
     source = "memory" if isinstance(X, np.ndarray) else "disk"
     for _ in range(1 + SMALLER_TWICE):
-        free = backend.free_bytes()
-        if sizes.vector_bytes > free:
+        room = _room(backend)
+        if sizes.vector_bytes > room:
             return
-        place = _place(sizes, backend, free, is_streamed=True, reason="")
+        place = _place(sizes, backend, is_streamed=True, reason="")
         block = size(place.block_rows * sizes.stored_bytes / sizes.shape[0])
-        reason = (
-            f"Placement: the fit needs {size(sizes.needed_bytes)}, {size(free)} are free on "
-            f"{backend.name}: X is streamed from {source} in blocks of {block}."
+        why = (
+            "asked for"
+            if asked == "stream"
+            else f"the fit needs {size(sizes.needed_bytes)}, there is room for {size(room)} on "
+            f"{backend.name}"
         )
-        yield Place(backend, place.block_rows, True, place.sample_rows, reason)
+        reason = f"Placement: {why}: X is streamed from {source} in blocks of {block}."
+        yield replace(place, reason=reason)
         backend = backend.with_smaller_blocks()
 
 
-def _place(sizes: Sizes, backend: Backend, free: int, *, is_streamed: bool, reason: str) -> Place:
+def _room(backend: Backend) -> int:
+    """What a fit may take of the free memory."""
+    free = backend.free_bytes()
+    return int(HOST_SHARE * free) if backend.is_host else free
+
+
+def _place(sizes: Sizes, backend: Backend, *, is_streamed: bool, reason: str) -> Place:
+    free = backend.free_bytes()
     block_rows = max(1, backend.stream_bytes(free) // sizes.row_bytes)
     return Place(
         backend, min(block_rows, sizes.shape[0]), is_streamed, sizes.sample_rows(free), reason

@@ -37,7 +37,8 @@ def nvrtc():
     import nvidia
 
     found = [path for root in nvidia.__path__ for path in Path(root).rglob("libnvrtc.so.*")]
-    return ctypes.CDLL(str(found[0])) if found else None
+    # the oldest: 13, which torch brings, no longer compiles for sm_70
+    return ctypes.CDLL(str(min(found, key=lambda path: path.name))) if found else None
 
 
 def compile_cubin(*options, path=cuda.SOURCE):

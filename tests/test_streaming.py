@@ -40,7 +40,9 @@ def test_streamed_is_the_same_optimum(backend, rng, options, n_classes):
     assert streamed.objective_ == pytest.approx(whole.objective_, rel=1e-12)
     if n_classes == 2 or "l1_ratio" not in options:  # else a shift of all classes is free
         np.testing.assert_allclose(streamed.coef_, whole.coef_, rtol=1e-5, atol=1e-6)
-    assert "streamed from memory in blocks" in streamed.account_.reasons[0]
+    assert (
+        "Placement: asked for: X is streamed from memory in blocks" in streamed.account_.reasons[0]
+    )
 
 
 def test_gradient_descent_makes_the_same_iterates(backend, rng):

@@ -73,7 +73,7 @@ class Account:
             ("time", f"{_time(sum(self.seconds.values()))}: {stages}"),
             ("end", self.ending),
         ]  # fmt: skip
-        return "\n".join(_item(name, text) for name, text in items if text)
+        return "\n".join(item(name, text) for name, text in items if text)
 
 
 class Explained:
@@ -91,7 +91,7 @@ class Explained:
         return str(vars(self)["account_"])
 
 
-def _item(name: str, text: str) -> str:
+def item(name: str, text: str) -> str:
     """A word in the margin and its text, folded."""
     margin = f"{name:8}" if name else ""
     return textwrap.fill(

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from accel.backends import Backend
 from accel.backends.base import first_line
-from accel.backends.interchange import bytes_of
-from accel.checkpoint import Checkpoint
+from accel.backends.interchange import bytes_of, is_sparse
+from accel.checkpoint import Checkpoint, digest
 from accel.estimators.account import Stages
 from accel.estimators.checks import Targets
 from accel.estimators.linear import linear_objective
@@ -27,6 +27,8 @@ from accel.solvers import Plan, Progress, Solution, minimize, plan
 from accel.sources import ArraySource
 
 Array = Any
+# Options on which the optimum and the way there depend; what is left may change between runs.
+OF_THE_RUN = ("C", "l1_ratio", "fit_intercept", "tol", "learning_rate", "input_scale")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,16 @@ class Problem:
         n_outputs = n_outputs_for(len(self.targets.classes))
         real_bytes = self.start.dtype.itemsize
         return Sizes(tuple(self.X.shape), bytes_of(self.X), real_bytes, n_outputs)
+
+    def words(self, name: str) -> str:
+        """What is fitted, in one line: the first of an account."""
+        (n, d), options, classes = self.X.shape, self.options, len(self.targets.classes)
+        dtype = str(self.X.dtype).rpartition(".")[2]
+        kind = "sparse " if is_sparse(self.X) else ""
+        penalty = f"C={options.C:g}"
+        if options.l1_ratio:
+            penalty += f", l1_ratio={options.l1_ratio:g}"
+        return f"{name}, {n} x {d} {kind}{dtype}, {classes} classes, {penalty}."
 
     def at(self, place: Place) -> Objective:
         """The objective there: X is loaded whole, or streamed with a sample at hand."""
@@ -238,6 +250,40 @@ def _no_room(backend: Backend, why: str, latest: list[Progress]) -> _NoRoomError
         if not backend.is_out_of_memory(error):
             raise
     return _NoRoomError(sentence, None)
+
+
+def checkpoint_of(problem: Problem, *, warm_start: bool) -> Checkpoint | None:
+    """Where the states of a fit are kept, and what the run is; None where none were asked for.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is fitted.
+    warm_start : bool
+        Whether the fit starts where the last one ended.
+
+    Returns
+    -------
+    Checkpoint or None
+        Proven writable.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    """
+    options, targets = problem.options, problem.targets
+    if options.checkpoint is None:
+        return None
+    if warm_start:
+        raise ValueError("checkpoint goes on from its own state: set warm_start=False.")
+    run = {name: repr(getattr(options, name)) for name in OF_THE_RUN}
+    run["solver"] = problem.solver
+    run["start"] = digest(problem.start)
+    run["data"] = digest(problem.X, targets.index, targets.weight)
+    store = Checkpoint(options.checkpoint, options.checkpoint_every, run)
+    store.prepare()
+    return store
 
 
 def _stored(

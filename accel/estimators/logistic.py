@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from accel.backends import backend_for, last_resort
-from accel.backends.interchange import device_of, is_sparse
-from accel.checkpoint import Checkpoint, digest
+from accel.backends.interchange import device_of
 from accel.estimators.account import Account, Explained, Stages
 from accel.estimators.callbacks import CallbackSupport, FitTasks, has_callbacks, managed
 from accel.estimators.checks import (
@@ -21,19 +21,18 @@ from accel.estimators.checks import (
     check_targets,
     opened,
 )
+from accel.estimators.forecast import forecast
 from accel.estimators.linear import LinearClassifier, coefficients
-from accel.estimators.linear_fit import Problem, fit_linear
+from accel.estimators.linear_fit import Problem, checkpoint_of, fit_linear
 from accel.estimators.options import Options, options_of, solver_of
 from accel.estimators.prediction import n_outputs_for
 from accel.objective import Objective
-from accel.placement import places
+from accel.placement import Place, places
 from accel.solvers import SOLVERS, Progress, Solution, Status
 from accel.solvers.loop import UNFINISHED
 
 Array = Any
 PRINT_EVERY = 10
-# Options on which the optimum and the way there depend; what is left may change between runs.
-OF_THE_RUN = ("C", "l1_ratio", "fit_intercept", "tol", "learning_rate", "input_scale")
 
 
 class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
@@ -228,25 +227,60 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         fit(self, X, y, sample_weight, coef_init, intercept_init)
         return self
 
+    def explain(self, X: Any = None, y: Any = None, sample_weight: Any = None) -> str:
+        """What the last fit did, or, where X is given, what a fit on it would do.
+
+        Parameters
+        ----------
+        X : array-like or Source (n_samples, n_features), optional
+            As for `fit`; nothing of it is computed on, and of a source nothing is read.
+        y : array-like (n_samples,), optional
+            Labels.
+        sample_weight : array-like (n_samples,), optional
+            Weights.
+
+        Returns
+        -------
+        str
+            Lines of at most 80 columns: choices and reasons, passes over X, time, place, ending; or
+            placement, memory and solver of a fit to come.
+        """
+        if X is None:
+            return super().explain()
+        other = clone(self)
+        problem = other._problem(X, y, sample_weight, None, None)
+        place = next(iter(other._places(problem)))
+        return forecast(problem, place, problem.words(type(self).__name__))
+
+    def _problem(
+        self, X: Any, y: Any, sample_weight: Any, coef_init: Any, intercept_init: Any
+    ) -> Problem:
+        """The arguments, checked."""
+        options = options_of(self)
+        X, y, sample_weight = opened(X, y, sample_weight)
+        with device_of(X):
+            X = check_rows(self, X, fitting=True)
+        targets = check_targets(y, X.shape[0], sample_weight, self.class_weight)
+        solver = solver_of(self, options, n_classes=len(targets.classes))
+        start = self._start(X, targets, options, coef_init, intercept_init)
+        return Problem(X, targets, options, solver, start)
+
+    def _places(self, problem: Problem) -> Iterator[Place]:
+        """Where to try the fit, one place after the other."""
+        backend = backend_for(self.backend, problem.X)
+        cpu = last_resort(self.backend, backend)
+        return places(problem.X, problem.sizes, backend, cpu, problem.options.placement)
+
     def _fit(self, X: Any, y: Any, sample_weight: Any, coef_init: Any, intercept_init: Any) -> None:
         stages = Stages()
         with stages("check"):
-            options = options_of(self)
-            X, y, sample_weight = opened(X, y, sample_weight)
-            with device_of(X):
-                X = check_rows(self, X, fitting=True)
-            targets = check_targets(y, X.shape[0], sample_weight, self.class_weight)
-            solver = solver_of(self, options, n_classes=len(targets.classes))
-            start = self._start(X, targets, options, coef_init, intercept_init)
-            problem = Problem(X, targets, options, solver, start)
-            checkpoint = self._checkpoint(problem)
+            problem = self._problem(X, y, sample_weight, coef_init, intercept_init)
+            targets, options = problem.targets, problem.options
+            checkpoint = checkpoint_of(problem, warm_start=self.warm_start)
         with stages("open backend"):
-            backend = backend_for(self.backend, X)
-            ladder = places(
-                X, problem.sizes, backend, last_resort(self.backend, backend), options.placement
-            )
+            ladder = self._places(problem)
         if self.verbose:
-            print(f"Training on {backend.report()}")
+            print(f"Training on {backend_for(self.backend, problem.X).report()}")
         tasks = None
         if has_callbacks(self):
             tasks = FitTasks(self, max_iter=options.max_iter, X=X, y=y, sample_weight=sample_weight)
@@ -262,7 +296,7 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         attributes = _fitted(fit.objective, targets.classes, fit.params)
         ending = fit.solution.sentence(options.tol)
         account = Account(
-            what=self._what(X, targets, options),
+            what=problem.words(type(self).__name__),
             backend=fit.backend.report(),
             reasons=(*fit.reasons, *_mapped(self.solver)),
             passes=dict(fit.objective.passes),
@@ -288,32 +322,6 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         W = check_start("coef_init", coef_init, shape, dtype).T.reshape(-1)
         b = check_start("intercept_init", intercept_init, shape[:1], dtype)
         return np.concatenate([W, b]) if options.fit_intercept else W
-
-    def _checkpoint(self, problem: Problem) -> Checkpoint | None:
-        """Where states are kept, and what the run is."""
-        options, targets = problem.options, problem.targets
-        if options.checkpoint is None:
-            return None
-        if self.warm_start:
-            raise ValueError("checkpoint goes on from its own state: set warm_start=False.")
-        run = {name: repr(getattr(options, name)) for name in OF_THE_RUN}
-        run["solver"] = problem.solver
-        run["start"] = digest(problem.start)
-        run["data"] = digest(problem.X, targets.index, targets.weight)
-        store = Checkpoint(options.checkpoint, options.checkpoint_every, run)
-        store.prepare()
-        return store
-
-    def _what(self, X: Array, targets: Targets, options: Options) -> str:
-        """The first line of the account."""
-        n, d = X.shape
-        dtype = str(X.dtype).rpartition(".")[2]
-        kind = "sparse " if is_sparse(X) else ""
-        penalty = f"C={options.C:g}"
-        if options.l1_ratio:
-            penalty += f", l1_ratio={options.l1_ratio:g}"
-        name, classes = type(self).__name__, len(targets.classes)
-        return f"{name}, {n} x {d} {kind}{dtype}, {classes} classes, {penalty}."
 
     def _keep(self, attributes: dict[str, Any], solution: Solution, account: Account) -> None:
         """Fitted attributes, all at once, on the host."""

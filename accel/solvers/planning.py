@@ -31,6 +31,8 @@ SOLVERS: dict[str, Callable[[float], Solver]] = {
     "gd": GradientDescent,
 }
 REASONS = {"orthant": "Solver orthant: Newton on the orthants of the l1 penalty, exact zeros."}
+FROM_SAMPLE = "Solver lbfgs: one read of X an update, with the Hessian of a sample."
+TOO_POOR = "Solver lbfgs: too few rows at hand for a Hessian."
 # A Hessian of this many parameters is factored in the time of a few calls, whatever the number of
 # rows; and formed, in this many operations, in less than the passes it saves.
 FEW_PARAMETERS = 128
@@ -148,7 +150,7 @@ def _plan_by_sample(
         return Plan(objective, start, solver, solver_name, _asked_for(solver_name), Counter())
     sample, network, reasons = objective.sample, objective.network, list[str]()
     rows = sample.X.shape[0]
-    is_rich = rows >= ROWS_FOR_HESSIAN * (network.n_in + network.bias)
+    is_rich = _is_rich(rows, network)
     if is_rich:
         way = plan(
             sample,
@@ -172,9 +174,9 @@ def _plan_by_sample(
     reasons += _of_columns(problem)
     if name == "lbfgs" and is_rich:
         solver = LBFGS(inverse=sample_newton(problem, problem.start))
-        reasons.append("Solver lbfgs: one read of X an update, with the sample's Hessian.")
+        reasons.append(FROM_SAMPLE)
     elif solver_name == "auto":
-        reasons.append("Solver lbfgs: too few rows at hand for a Hessian.")
+        reasons.append(TOO_POOR)
     else:
         reasons += _asked_for(solver_name)
     return Plan(problem, problem.start, solver, name, tuple(reasons), Counter())
@@ -233,6 +235,39 @@ def choose(n: int, network: Any) -> tuple[str, str]:
             f"Solver newton-cg: {size}, with a {width} x {width} metric from a row sample."
         )
     return "lbfgs", f"Solver lbfgs: {size} are too many for a {width} x {width} metric to pay."
+
+
+def expectation(n: int, network: Any, solver_name: str, sample_rows: int | None) -> str:
+    """What `plan` will choose, before there is an objective.
+
+    Parameters
+    ----------
+    n : int
+        Rows.
+    network : Network
+        The linear model.
+    solver_name : str
+        A key of `SOLVERS`, or "auto".
+    sample_rows : int or None
+        Rows at hand of a streamed X; None where all are.
+
+    Returns
+    -------
+    str
+        One sentence.
+    """
+    if solver_name != "auto":
+        return _asked_for(solver_name)[0]
+    if sample_rows is None:
+        return choose(n, network)[1]
+    if not _is_rich(sample_rows, network):
+        return TOO_POOR
+    return f"{FROM_SAMPLE} 4 to 8 passes from the optimum of the sample are usual."
+
+
+def _is_rich(rows: int, network: Any) -> bool:
+    """Whether a sample of so many rows has a Hessian to go by."""
+    return rows >= ROWS_FOR_HESSIAN * (int(network.n_in) + int(network.bias))
 
 
 def _is_worse_than_zero(objective: Objective, start: Array) -> bool:
