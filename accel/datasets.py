@@ -10,17 +10,14 @@ from typing import Any
 import numpy as np
 
 from accel.sources import DataError, Source, open_data, open_rows, take
-from accel.sources.csv import not_a_table
 from accel.sources.labels import (
     SIGN_DIGIT_OF_COLUMN,
     SIGN_NAME,
     SIGN_SHAPE,
-    beside,
     checked_labels,
-    read_array,
+    checked_weights,
     read_content,
 )
-from accel.sources.tables import arrow, checked_names, labels, named_columns, numbers, split_columns
 
 __all__ = [
     "SIGN_DIGIT_OF_COLUMN",
@@ -54,6 +51,8 @@ class Dataset:
         Height and width, where the rows are images.
     feature_names : tuple of str or None
         Names of the columns, where the source has them.
+    sample_weight : ndarray (n_samples,) or None
+        Weights; None where the source has none.
     """
 
     name: str
@@ -61,6 +60,7 @@ class Dataset:
     y: Array  # or None
     image_shape: tuple[int, int] | None = None
     feature_names: tuple[str, ...] | None = None
+    sample_weight: Array = None  # or an array
 
 
 def load_digits() -> Dataset:
@@ -104,7 +104,7 @@ def two_digits(data: Dataset, digits: tuple[int, int]) -> Dataset:
     return Dataset(f"{data.name}, {digits[0]} and {digits[1]}", data.X[chosen], y, data.image_shape)
 
 
-def load(path: Path, target: str | None = None) -> Dataset:
+def load(path: Path, target: str | None = None, weight: str | None = None) -> Dataset:
     """Rows and labels from a file or folder.
 
     Parameters
@@ -116,6 +116,8 @@ def load(path: Path, target: str | None = None) -> Dataset:
     target : str, optional
         Where the labels are: a column of the table (the last one where not given), an array of the
         .npz file, or another .npy file.
+    weight : str, optional
+        Where the weights are, likewise; W.npy or w.npy beside X where not given, no column.
 
     Returns
     -------
@@ -128,7 +130,7 @@ def load(path: Path, target: str | None = None) -> Dataset:
     DataError
         If the data is missing, damaged, not numbers, not finite, or does not fit together.
     """
-    return _reader(path).load(path, target)
+    return _reader(path).load(path, target, weight)
 
 
 def load_rows(path: Path, columns: Sequence[str] | None = None) -> Dataset:
@@ -154,32 +156,15 @@ def load_rows(path: Path, columns: Sequence[str] | None = None) -> Dataset:
     return _reader(path).load_rows(path, columns)
 
 
-@dataclass(frozen=True)
-class _Whole:
-    """A file whose reader gives arrays."""
-
-    reader: Any
-
-    def load(self, path: Path, target: str | None) -> Dataset:
-        """Rows and labels, checked."""
-        X, y, names = self.reader.rows_and_labels(path, target)
-        data = _checked_rows(path, X, names)
-        return data if y is None else replace(data, **checked_labels(path, y, X.shape))
-
-    def load_rows(self, path: Path, columns: Sequence[str] | None) -> Dataset:
-        """Rows, checked."""
-        X, names = self.reader.rows(path, columns)
-        return _checked_rows(path, X, names)
-
-
 class _BySource:
-    """What is made to be read block by block, read whole."""
+    """What can be read block by block, read whole."""
 
-    def load(self, path: Path, target: str | None) -> Dataset:
-        """Rows and labels, checked."""
-        data = open_data(path, target=target)
+    def load(self, path: Path, target: str | None, weight: str | None) -> Dataset:
+        """Rows, labels and weights, checked."""
+        data = open_data(path, target=target, weight=weight)
         rows = self._rows(path, data.X)
-        return replace(rows, name=data.name, y=data.y, image_shape=data.image_shape)
+        return replace(rows, name=data.name, y=data.y, sample_weight=data.sample_weight,
+                       image_shape=data.image_shape)  # fmt: skip
 
     def load_rows(self, path: Path, columns: Sequence[str] | None) -> Dataset:
         """Rows, checked."""
@@ -190,88 +175,45 @@ class _BySource:
         return _checked_rows(path, take(source, slice(None)), source.feature_names)
 
 
-class _Npy:
-    """A .npy file, its labels in another."""
-
-    def rows(self, path: Path, columns: Sequence[str] | None) -> Any:  # noqa: ARG002
-        """X, and no names."""
-        return read_array(path), None
-
-    def rows_and_labels(self, path: Path, target: str | None) -> Any:
-        """X, y or None, and no names."""
-        file = beside(path, "Yy", target, "target")
-        return read_array(path), None if file is None else read_array(file), None
-
-
-class _Folder(_Npy):
-    """A folder with X.npy and Y.npy."""
-
-    def rows(self, path: Path, columns: Sequence[str] | None) -> Any:
-        """X, and no names."""
-        return super().rows(path / "X.npy", columns)
-
-    def rows_and_labels(self, path: Path, target: str | None) -> Any:
-        """X, y or None, and no names."""
-        return super().rows_and_labels(path / "X.npy", target)
-
-
 class _Npz:
-    """An .npz file with arrays X and y."""
+    """An .npz file with arrays X and y, and w where rows have weights."""
 
-    def rows(self, path: Path, columns: Sequence[str] | None) -> Any:  # noqa: ARG002
-        """X, and no names."""
-        return self._get(path, _arrays(path), "X"), None
-
-    def rows_and_labels(self, path: Path, target: str | None) -> Any:
-        """X, y or None, and no names."""
+    def load(self, path: Path, target: str | None, weight: str | None) -> Dataset:
+        """Rows, labels and weights, checked."""
         arrays = _arrays(path)
-        key = target or next((name for name in ("y", "Y") if name in arrays), None)
-        X = self._get(path, arrays, "X")
-        return X, self._get(path, arrays, key) if key else None, None
+        wanted = (("X", ""), (target, "yY"), (weight, "wW"))
+        X, y, w = (self._get(path, arrays, name, letters) for name, letters in wanted)
+        data = _checked_rows(path, X, None)
+        if w is not None:
+            data = replace(data, sample_weight=checked_weights(path, w, len(data.X)))
+        return data if y is None else replace(data, **checked_labels(path, y, X.shape))
+
+    def load_rows(self, path: Path, columns: Sequence[str] | None) -> Dataset:  # noqa: ARG002
+        """Rows, checked."""
+        return _checked_rows(path, self._get(path, _arrays(path), "X", ""), None)
 
     @staticmethod
-    def _get(path: Path, arrays: dict[str, Array], key: str) -> Any:
-        if key not in arrays:
+    def _get(path: Path, arrays: dict[str, Array], name: str | None, letters: str) -> Array:
+        """The array of this name, or else of one of these letters; None where there is none."""
+        key = name or next((letter for letter in letters if letter in arrays), None)
+        if key is not None and key not in arrays:
             raise DataError(f"{path} holds no array {key!r}, it holds {', '.join(arrays)}.")
-        return arrays[key]
+        return None if key is None else arrays[key]
 
 
-class _Csv:
-    """A .csv file with a header, read by column."""
-
-    def rows(self, path: Path, columns: Sequence[str] | None) -> Any:
-        """X and the names of its columns."""
-        table = _table(path)
-        names = named_columns(path, table.column_names, columns)
-        return np.column_stack([numbers(path, table[name], name) for name in names]), names
-
-    def rows_and_labels(self, path: Path, target: str | None) -> Any:
-        """X, y and the names of X's columns."""
-        table = _table(path)
-        names, target = split_columns(path, table.column_names, target)
-        X = np.column_stack([numbers(path, table[name], name) for name in names])
-        return X, labels(path, table[target], target), names
-
-
-READERS: dict[str, _Whole | _BySource] = {
-    "folder": _Whole(_Folder()),
-    "shards": _BySource(),
-    ".npy": _Whole(_Npy()),
-    ".npz": _Whole(_Npz()),
-    ".csv": _Whole(_Csv()),
-    ".parquet": _BySource(),
-}
+BY_SOURCE = ("", ".npy", ".csv", ".parquet")  # "" is a folder
 KINDS = "a folder with X.npy and Y.npy, a .npy, .npz, .csv or .parquet file"
 
 
-def _reader(path: Path) -> _Whole | _BySource:
+def _reader(path: Path) -> _Npz | _BySource:
     if not path.exists():
         raise DataError(f"{path} does not exist: pass {KINDS}.")
-    in_folder = "folder" if (path / "X.npy").exists() else "shards"
-    kind = in_folder if path.is_dir() else path.suffix.lower()
-    if kind not in READERS:
+    kind = "" if path.is_dir() else path.suffix.lower()
+    if kind == ".npz":
+        return _Npz()
+    if kind not in BY_SOURCE:
         raise DataError(f"{path}: pass {KINDS}.")
-    return READERS[kind]
+    return _BySource()
 
 
 def _arrays(path: Path) -> dict[str, Array]:
@@ -279,20 +221,6 @@ def _arrays(path: Path) -> dict[str, Array]:
     if not isinstance(content, dict):
         raise DataError(f"{path} holds a single array: name it .npy.")
     return content
-
-
-def _table(path: Path) -> Any:
-    csv = arrow(path, "pyarrow.csv")
-    options = csv.ConvertOptions(null_values=[""], strings_can_be_null=True)
-    try:
-        table = csv.read_csv(path, convert_options=options)
-        names = table.column_names
-    except (arrow(path).ArrowException, UnicodeDecodeError) as error:
-        raise not_a_table(path, error) from None
-    checked_names(path, names)
-    if table.num_rows == 0:
-        raise DataError(f"{path} has a header but no rows.")
-    return table
 
 
 def _checked_rows(path: Path, X: Array, names: tuple[str, ...] | None) -> Dataset:

@@ -424,3 +424,14 @@ def test_what_is_read_by_blocks_loads_whole(save, tmp_path, rng):
     assert same(datasets.load_rows(path, ["c3", "c0"]).X, X[:, [3, 0]])
     with pytest.raises(DataError, match="no column 'z'"):
         datasets.load_rows(path, ["z"])
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (7, 2, 3), (5, 2, 3, 4)])
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_files_in_fortran_order_give_the_same_rows(tmp_path, rng, shape, dtype):
+    X = (10 * rng.normal(size=shape)).astype(dtype)
+    np.save(tmp_path / "X.npy", np.asfortranarray(X))
+    source = as_source(tmp_path / "X.npy")
+    wanted = X.reshape(len(X), -1).astype(source.dtype)
+    assert same(take(source, slice(None)), wanted)
+    assert same(take(source, slice(2, 5)), wanted[2:5])

@@ -58,7 +58,6 @@ def one_sentence(caught, *parts):
         (np.empty((3, 0)), r"shape \(3, 0\), \(n_samples, n_features\) is needed"),
         (np.empty(3), r"shape \(3,\), \(n_samples, n_features\) is needed"),
         (np.array(1.0), r"shape \(\), \(n_samples, n_features\) is needed"),
-        (np.asfortranarray(X), r"column by column \(Fortran order\)"),
         (X.astype(complex), "complex128 values, numbers are needed"),
         (X.astype(str), "numbers are needed"),
         (X.astype("datetime64[s]"), "numbers are needed"),

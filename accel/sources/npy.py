@@ -55,6 +55,8 @@ def read_header(path: Path) -> Header:
     """
     try:
         with open(path, "rb") as file:
+            if file.peek(2)[:2] == b"PK":
+                raise DataError(f"{path} holds several arrays: name it .npz.")
             # version 3 differs from 2 in the names of fields, and fields are refused anyway
             is_first = npy_format.read_magic(file) == (1, 0)
             read = (
@@ -65,6 +67,8 @@ def read_header(path: Path) -> Header:
             return Header(stamp, shape, is_fortran, dtype, file.tell())
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    except DataError:
+        raise
     except Exception as error:  # a damaged header sends its parser anywhere
         raise DataError(
             f"{path} is not a NumPy file of plain arrays ({first_line(error)})."
@@ -89,16 +93,14 @@ def open_npy(path: Path, header: Header | None = None) -> FileSource:
     Raises
     ------
     DataError
-        If the file holds no rows of numbers, is cut off, or lies in Fortran order.
+        If the file holds no rows of numbers or is cut off.
     """
     header = header or read_header(path)
     if header.dtype.hasobject:
         raise DataError(f"{path} is not a NumPy file of plain arrays (it holds Python objects).")
-    source = FileSource(path, header.offset, header.dtype, header.shape, header.stamp)
-    if header.is_fortran:
-        raise DataError(
-            f"{path} lies column by column (Fortran order): save np.ascontiguousarray(X) instead."
-        )
+    source = FileSource(
+        path, header.offset, header.dtype, header.shape, header.stamp, header.is_fortran
+    )
     n_rows, row_bytes = source.shape[0], source.stored_row_bytes
     whole_rows = (header.stamp.size - header.offset) // row_bytes
     if whole_rows < n_rows:
@@ -122,7 +124,7 @@ def open_memmap(X: Any) -> Source:
 
 @dataclass(frozen=True)
 class FileSource:
-    """Rows that lie one after the other in a file.
+    """Rows that lie one after the other in a file, or columns that do.
 
     Parameters
     ----------
@@ -136,6 +138,8 @@ class FileSource:
         As it was saved: (n_samples, n_features) or images.
     stamp : Stamp or None
         What the file must still be; None where its owner may write to it.
+    is_fortran : bool, default=False
+        Whether columns lie one after the other: a block is then read column by column.
     """
 
     path: Path
@@ -143,6 +147,7 @@ class FileSource:
     stored: np.dtype[Any]
     array_shape: tuple[int, ...]
     stamp: Stamp | None
+    is_fortran: bool = False
     name: str = field(init=False)
     shape: tuple[int, int] = field(init=False)
     dtype: np.dtype[Any] = field(init=False)
@@ -190,32 +195,45 @@ class _PositionReader:
         """Read these rows, in any order."""
         start, stop = checked_rows(self._source, rows, out)
         stored = self._source.stored
+        # chosen here: a method kept on the object would keep the object, and its file, alive
+        fill = self._fill_by_columns if self._source.is_fortran else self._fill_by_rows
         if stored == out.dtype and stored.isnative:
-            self._fill(start, out)
+            fill(start, out)
             return
         for piece in blocks(start, stop, self._source.stored_row_bytes, CAST_BYTES):
             raw = np.empty((piece.stop - piece.start, out.shape[1]), stored)
-            self._fill(piece.start, raw)
+            fill(piece.start, raw)
             out[piece.start - start : piece.stop - start] = raw
 
-    def _fill(self, row: int, out: Array) -> None:
-        """The bytes of the rows from this one on."""
-        source = self._source
-        view = memoryview(out.reshape(-1).view(np.uint8))
-        position, done = source.offset + row * source.stored_row_bytes, 0
+    def _fill_by_rows(self, row: int, out: Array) -> None:
+        row_bytes = self._source.stored_row_bytes
+        self._read(out.reshape(-1), self._source.offset + row * row_bytes, row, row_bytes)
+
+    def _fill_by_columns(self, row: int, out: Array) -> None:
+        n, rest = self._source.shape[0], self._source.array_shape[1:]
+        itemsize, column = out.itemsize, np.empty(len(out), out.dtype)
+        # the place of each column of the flattened rows among those in the file
+        places = np.arange(out.shape[1]).reshape(rest[::-1]).T.reshape(-1)
+        for k, place in enumerate(places):
+            position = self._source.offset + (int(place) * n + row) * itemsize
+            self._read(column, position, row, itemsize)
+            out[:, k] = column
+
+    def _read(self, out: Array, position: int, row: int, step: int) -> None:
+        """Bytes from a position on, where those of another row begin every so many bytes."""
+        name, done, view = self._source.name, 0, memoryview(out.view(np.uint8))
         while done < len(view):  # one call reads at most 2 GiB
+            at = row + done // step
             try:
                 n_bytes = _read_at(self._descriptor, view[done:], position + done)
             except OSError as error:
-                at = row + done // source.stored_row_bytes
                 raise DataError(
-                    f"{source.name}: X[{at}] cannot be read ({error.strerror}): check the disk."
+                    f"{name}: X[{at}] cannot be read ({error.strerror}): check the disk."
                 ) from error
             if n_bytes == 0:
-                at = row + done // source.stored_row_bytes
                 raise DataError(
-                    f"{source.name}: X[{at}] is missing, the file has become shorter while it was "
-                    "read: write the file again."
+                    f"{name}: X[{at}] is missing, the file has become shorter while it was read: "
+                    "write the file again."
                 )
             done += n_bytes
 
