@@ -24,10 +24,11 @@ from accel.estimators.account import Stages
 from accel.estimators.network_options import FULL_BATCH, RULES
 from accel.estimators.options import NEAREST
 from accel.files import load_model
+from accel.interrupts import Termination
 from accel.network import ACTIVATIONS
 from accel.progress import ProgressLine
 from accel.solvers.rules import SCHEDULES
-from accel.train import MODELS, Trained, build, train
+from accel.train import MODELS, Trained, build, open_or_load, train
 
 app = typer.Typer(
     help="Linear models and small networks, the same on a CPU and on an NVIDIA GPU.",
@@ -41,14 +42,26 @@ SOLVER_HELP = f"{', '.join(NEAREST)} [auto]; mlp: {', '.join([*RULES, *FULL_BATC
 ACTIVATION_HELP = f"mlp: {', '.join(ACTIVATIONS)} [relu]."
 SCHEDULE_HELP = f"mlp: {', '.join(SCHEDULES)} [constant]."
 BAD_INPUT = 2
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """What the user can mend ends in one line on stderr and exit code 2, without a traceback."""
+    """What the user can mend ends in one line on stderr and exit code 2, without a traceback.
+
+    Ctrl-C ends with exit code 130, SIGTERM in the same way with 143.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
+        with Termination() as termination:
+            try:
+                guarded(*args, **kwargs)
+            except typer.Exit as ending:
+                if termination.seen and ending.exit_code == INTERRUPTED:
+                    raise typer.Exit(TERMINATED) from None
+                raise
+
+    def guarded(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
         except (ValueError, OSError, MemoryError, accel.BackendUnavailable) as error:
@@ -151,8 +164,9 @@ def tutorial_command(
 @app.command("train")
 @one_line_errors
 def train_command(
-    data: Annotated[Path | None, typer.Option(help="Folder, .npy, .npz or .csv file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder, .npy, .npz, .csv, .parquet.")] = None,
     target: Annotated[str | None, typer.Option(help="Column, array or file of labels.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Column, array or file of weights.")] = None,
     model: Annotated[str, typer.Option(help=", ".join(MODELS))] = "logistic",
     solver: Annotated[str | None, typer.Option(help=SOLVER_HELP)] = None,
     backend: BackendName = "auto",
@@ -173,9 +187,12 @@ def train_command(
         bool | None, typer.Option("--early-stopping", help="mlp: hold rows out, keep the best.")
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="mlp: folder; the same command goes on from it.")
+        Path | None, typer.Option(help="Folder; the same command goes on from it.")
     ] = None,
-    every: Annotated[int | None, typer.Option(help="mlp: epochs between states [1].")] = None,
+    every: Annotated[int | None, typer.Option(help="Updates or epochs between states [1].")] = None,
+    placement: Annotated[
+        str | None, typer.Option(help="auto, resident (in memory), stream (from disk) [auto].")
+    ] = None,
     max_iter: Annotated[
         int | None, typer.Option(min=1, help="Updates [1000], or epochs of mlp [200].")
     ] = None,
@@ -189,6 +206,9 @@ def train_command(
     seed: Annotated[int, typer.Option(min=0, help="Of the split and of mlp.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path("accel-out"),
     explain: Annotated[bool, typer.Option("--explain", help="Print what was done, why.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what would be done, why, and stop.")
+    ] = False,
 ) -> None:
     """Train on real data; by default on scikit-learn's digits, all ten classes."""
     given = {
@@ -197,14 +217,19 @@ def train_command(
         "activation": activation, "batch_size": batch_size, "schedule": schedule,
         "dropout": dropout, "initialization": initialization, "precision": precision,
         "early_stopping": early_stopping, "center": center, "checkpoint": checkpoint,
-        "every": every,
+        "every": every, "placement": placement,
     }  # fmt: skip
     stages = Stages()
     console = Console()
     estimator = build(model, given, seed)
     with stages("load"):
-        loaded = datasets.load(data, target) if data else datasets.load_digits()
+        loaded = open_or_load(data, target, weight, placement) if data else datasets.load_digits()
     console.print(f"{escape(loaded.name)}: X {loaded.X.shape} {loaded.X.dtype}", highlight=False)
+    if plan and model != "logistic":
+        raise ValueError("plan is an option of --model logistic.")
+    if plan:
+        _print_plan(console, estimator, loaded)
+        return
     with warnings.catch_warnings(record=True) as caught, ProgressLine(console) as line:
         warnings.simplefilter("always", ConvergenceWarning)
         estimator.set_params(callback=line)
@@ -217,6 +242,14 @@ def train_command(
     if trained.model.status_ is accel.Status.INTERRUPTED:
         typer.echo(f"accel: interrupted, the model so far is in {out}", err=True)
         raise typer.Exit(INTERRUPTED)
+
+
+def _print_plan(console: Console, estimator: Any, data: Any) -> None:
+    """What a fit on all rows would do."""
+    if data.y is None:
+        raise ValueError(f"{data.name} has no labels: put Y.npy beside it or name a target.")
+    text = estimator.explain(data.X, data.y, data.sample_weight)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _widths(hidden: str | None) -> tuple[int, ...] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from accel.sources import DataError, Source, open_data, open_rows, take
+from accel.sources import Data, DataError, open_data, open_rows, take
 from accel.sources.labels import (
     SIGN_DIGIT_OF_COLUMN,
     SIGN_NAME,
@@ -30,6 +30,7 @@ __all__ = [
     "load_rows",
     "load_sign_digits",
     "two_digits",
+    "whole",
 ]
 
 Array = Any
@@ -156,23 +157,23 @@ def load_rows(path: Path, columns: Sequence[str] | None = None) -> Dataset:
     return _reader(path).load_rows(path, columns)
 
 
+def whole(data: Data) -> Dataset:
+    """Data on disk, read into memory and checked."""
+    rows = _checked_rows(data.name, take(data.X, slice(None)), data.feature_names)
+    return replace(rows, y=data.y, sample_weight=data.sample_weight, image_shape=data.image_shape)
+
+
 class _BySource:
     """What can be read block by block, read whole."""
 
     def load(self, path: Path, target: str | None, weight: str | None) -> Dataset:
         """Rows, labels and weights, checked."""
-        data = open_data(path, target=target, weight=weight)
-        rows = self._rows(path, data.X)
-        return replace(rows, name=data.name, y=data.y, sample_weight=data.sample_weight,
-                       image_shape=data.image_shape)  # fmt: skip
+        return whole(open_data(path, target=target, weight=weight))
 
     def load_rows(self, path: Path, columns: Sequence[str] | None) -> Dataset:
         """Rows, checked."""
-        return self._rows(path, open_rows(path, columns))
-
-    @staticmethod
-    def _rows(path: Path, source: Source) -> Dataset:
-        return _checked_rows(path, take(source, slice(None)), source.feature_names)
+        source = open_rows(path, columns)
+        return _checked_rows(str(path), take(source, slice(None)), source.feature_names)
 
 
 class _Npz:
@@ -183,14 +184,14 @@ class _Npz:
         arrays = _arrays(path)
         wanted = (("X", ""), (target, "yY"), (weight, "wW"))
         X, y, w = (self._get(path, arrays, name, letters) for name, letters in wanted)
-        data = _checked_rows(path, X, None)
+        data = _checked_rows(str(path), X, None)
         if w is not None:
             data = replace(data, sample_weight=checked_weights(path, w, len(data.X)))
         return data if y is None else replace(data, **checked_labels(path, y, X.shape))
 
     def load_rows(self, path: Path, columns: Sequence[str] | None) -> Dataset:  # noqa: ARG002
         """Rows, checked."""
-        return _checked_rows(path, self._get(path, _arrays(path), "X", ""), None)
+        return _checked_rows(str(path), self._get(path, _arrays(path), "X", ""), None)
 
     @staticmethod
     def _get(path: Path, arrays: dict[str, Array], name: str | None, letters: str) -> Array:
@@ -223,16 +224,16 @@ def _arrays(path: Path) -> dict[str, Array]:
     return content
 
 
-def _checked_rows(path: Path, X: Array, names: tuple[str, ...] | None) -> Dataset:
+def _checked_rows(name: str, X: Array, names: tuple[str, ...] | None) -> Dataset:
     """Numbers, finite, one row a sample."""
     if X.dtype.kind not in "biuf":
-        raise DataError(f"{path}: X holds {X.dtype} values, numbers are needed.")
+        raise DataError(f"{name}: X holds {X.dtype} values, numbers are needed.")
     if X.ndim < 2 or 0 in X.shape:
-        raise DataError(f"{path}: X has shape {X.shape}, (n_samples, n_features) is needed.")
+        raise DataError(f"{name}: X has shape {X.shape}, (n_samples, n_features) is needed.")
     image_shape = X.shape[1:] if X.ndim == 3 else None
     X = X.reshape(len(X), -1)
     if X.dtype.kind == "f" and not np.isfinite(X).all():
         row, column = np.argwhere(~np.isfinite(X))[0]
         where = f"row {row + 1} of column {names[column]!r}" if names else f"X[{row}, {column}]"
-        raise DataError(f"{path}: {where} is {X[row, column]}: remove or impute such rows first.")
-    return Dataset(str(path), X, None, image_shape, names)
+        raise DataError(f"{name}: {where} is {X[row, column]}: remove or impute such rows first.")
+    return Dataset(name, X, None, image_shape, names)

@@ -1,4 +1,4 @@
-"""Ctrl-C, noted now and acted on where nothing is cut in two."""
+"""Ctrl-C and SIGTERM, noted now and acted on where nothing is cut in two."""
 
 from __future__ import annotations
 
@@ -37,3 +37,34 @@ class Interrupts:
         if self.seen:
             raise KeyboardInterrupt
         self.seen = True
+
+
+class Termination:
+    """Inside it SIGTERM does what Ctrl-C does, and is noted in `seen`.
+
+    In the main thread and where nobody else handles the signal; elsewhere it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.seen = False
+        self._is_mine = False
+
+    def __enter__(self) -> Termination:
+        is_main = threading.current_thread() is threading.main_thread()
+        self._is_mine = is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        if self._is_mine:
+            signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        if self._is_mine:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.seen = True
+        signal.raise_signal(signal.SIGINT)

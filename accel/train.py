@@ -10,15 +10,20 @@ from typing import Any
 import numpy as np
 
 from accel import plots
-from accel.backends import get_backend
-from accel.datasets import DataError, Dataset
+from accel.backends import Backend, get_backend
+from accel.backends.interchange import to_host
+from accel.datasets import DataError, Dataset, load, whole
 from accel.disk import prepare_folder, write_atomically
 from accel.estimators import LogisticRegression, MLPClassifier
 from accel.estimators.account import Stages
 from accel.files import save_model
 from accel.solvers import Status
+from accel.sources import Data, open_data
 
+Array = Any
 SHARED = {name: name for name in ("solver", "backend", "max_iter", "tol")}
+KEPT = {"checkpoint": "checkpoint", "every": "checkpoint_every"}
+COPIES = 3  # of X that training in memory takes: X itself, its two parts, and one in between
 
 
 @dataclass(frozen=True)
@@ -43,16 +48,16 @@ class Model:
 MODELS = {
     "logistic": Model(
         LogisticRegression,
-        {**SHARED, "C": "C", "l1_ratio": "l1_ratio", "learning_rate": "learning_rate"},
+        {**SHARED, **KEPT, "C": "C", "l1_ratio": "l1_ratio", "learning_rate": "learning_rate",
+         "placement": "placement"},
     ),
     "mlp": Model(
         MLPClassifier,
         {
             **SHARED,
+            **KEPT,
             "learning_rate": "learning_rate_init",
             "hidden": "hidden_layer_sizes",
-            "checkpoint": "checkpoint",
-            "every": "checkpoint_every",
             **{
                 name: name
                 for name in ("activation", "alpha", "batch_size", "dropout", "early_stopping",
@@ -137,8 +142,101 @@ class Trained:
     files: dict[str, Path]
 
 
+def open_or_load(
+    path: Path, target: str | None, weight: str | None, placement: str | None
+) -> Dataset | Data:
+    """Data in memory if it has room there, else on disk, to be read block by block.
+
+    Parameters
+    ----------
+    path : Path
+        As `accel.datasets.load` takes it.
+    target, weight : str or None
+        Where labels and weights are.
+    placement : {"auto", "resident", "stream"} or None
+        "stream" leaves the rows on disk, "resident" loads them.
+
+    Returns
+    -------
+    Dataset or Data
+        The first in memory, the second on disk.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be used.
+    """
+    if path.suffix.lower() == ".npz":
+        return load(path, target, weight)
+    data = open_data(path, target=target, weight=weight)
+    n_bytes = data.X.shape[0] * data.X.shape[1] * data.X.dtype.itemsize
+    has_room = COPIES * n_bytes <= get_backend("numpy").free_bytes()
+    is_loaded = {"resident": True, "stream": False}.get(placement or "auto", has_room)
+    return whole(data) if is_loaded else data
+
+
+class Cut:
+    """Rows in memory, cut in two.
+
+    Parameters
+    ----------
+    data : Dataset
+        All rows.
+    train, test : ndarray of int
+        Places of those to learn from and of those held out.
+    """
+
+    def __init__(self, data: Dataset, train: Array, test: Array) -> None:
+        self._X, self._y = (data.X[train], data.X[test]), data.y[train]
+        weight = data.sample_weight
+        self._weight = None if weight is None else weight[train]
+
+    def bring(self, backend: Backend) -> None:
+        """Rows to learn from to the device."""
+        self._X = (backend.asarray(self._X[0]), self._X[1])
+        backend.synchronize()
+
+    def fit(self, model: Any) -> None:
+        """Learn from the first part."""
+        model.fit(self._X[0], self._y, *([] if self._weight is None else [self._weight]))
+
+    def predictions(self, model: Any) -> tuple[Array, Array]:
+        """Labels of both parts, on the host."""
+        return to_host(model.predict(self._X[0])), model.predict(self._X[1])
+
+
+class Masked:
+    """Rows on disk, all of them read in every pass; those held out weigh nothing.
+
+    Parameters
+    ----------
+    data : Data
+        All rows.
+    train, test : ndarray of int
+        Places of those to learn from and of those held out.
+    """
+
+    def __init__(self, data: Data, train: Array, test: Array) -> None:
+        self._data, self._train, self._test = data, train, test
+        given = data.sample_weight
+        self._weight = np.ones(len(data.y)) if given is None else given.copy()
+        self._weight[test] = 0
+
+    def bring(self, backend: Backend) -> None:
+        """The fit does, block by block."""
+
+    def fit(self, model: Any) -> None:
+        """Learn from the rows that weigh something."""
+        model.fit(self._data.X, self._data.y, self._weight)
+
+    def predictions(self, model: Any) -> tuple[Array, Array]:
+        """Labels of both parts, by one pass."""
+        labels = model.predict(self._data.X)
+        return labels[self._train], labels[self._test]
+
+
 def train(
-    data: Dataset,
+    data: Dataset | Data,
     model: Any,
     out: Path,
     stages: Stages,
@@ -150,10 +248,10 @@ def train(
 
     Parameters
     ----------
-    data : Dataset
-        With labels.
+    data : Dataset or Data
+        With labels, in memory or on disk.
     model : LogisticRegression or MLPClassifier
-        Not yet fitted.
+        Not yet fitted; data on disk is for the first.
     out : Path
         Folder for model.npz, cost.png, confusion.png and report.txt.
     stages : Stages
@@ -173,28 +271,44 @@ def train(
     DataError
         If there are no labels, or too few rows to split.
     """
-    from sklearn.metrics import classification_report, confusion_matrix
-
     prepare_folder(out)
-    X_train, X_test, y_train, y_test = split(data, test_size=test_size, seed=seed)
+    train_rows, test_rows = split(data, test_size=test_size, seed=seed)
+    parts = PARTS[type(data)](data, train_rows, test_rows)
     with stages("open backend"):
         backend = get_backend(model.backend)
     with stages("transfer"):
-        X_train = backend.asarray(X_train)
-        backend.synchronize()
+        parts.bring(backend)
     with stages("train"):
-        _fit(model, X_train, y_train)
+        _fit(model, parts)
     files = {name: out / name for name in ("model.npz", "cost.png", "confusion.png", "report.txt")}
     # first of all: whatever fails later, the fit is kept
     save_model(model, files["model.npz"], feature_names=data.feature_names)
     with stages("predict"):
-        predicted = model.predict(X_test)
-        train_accuracy = model.score(X_train, y_train)
+        on_train, on_test = parts.predictions(model)
+    return _judged(model, data.y, (train_rows, on_train), (test_rows, on_test), files, stages)
+
+
+PARTS: dict[type, Any] = {Dataset: Cut, Data: Masked}
+
+
+def _judged(
+    model: Any,
+    y: Array,
+    train: tuple[Array, Array],
+    test: tuple[Array, Array],
+    files: dict[str, Path],
+    stages: Stages,
+) -> Trained:
+    """Figures and files, from places and predicted labels of both parts."""
+    from sklearn.metrics import classification_report, confusion_matrix
+
+    (train_rows, on_train), (test_rows, on_test) = train, test
+    y_test = y[test_rows]
     classes = np.unique(np.concatenate([model.classes_, y_test]))  # a test label may be new
     labels = [str(label) for label in classes]
-    matrix = confusion_matrix(y_test, predicted, labels=classes)
+    matrix = confusion_matrix(y_test, on_test, labels=classes)
     report: str = classification_report(
-        y_test, predicted, labels=classes, target_names=labels, zero_division=0.0
+        y_test, on_test, labels=classes, target_names=labels, zero_division=0.0
     )
     with stages("write"):
         by_epochs = "epoch" in model.account_.passes
@@ -205,10 +319,10 @@ def train(
         write_atomically(files["report.txt"], lambda file: file.write(report.encode()))
     return Trained(
         model=model,
-        n_train=len(y_train),
-        n_test=len(y_test),
-        train_accuracy=train_accuracy,
-        test_accuracy=float(np.mean(predicted == y_test)),
+        n_train=len(train_rows),
+        n_test=len(test_rows),
+        train_accuracy=float(np.mean(on_train == y[train_rows])),
+        test_accuracy=float(np.mean(on_test == y_test)),
         labels=labels,
         confusion=matrix,
         report=report,
@@ -216,21 +330,21 @@ def train(
     )
 
 
-def _fit(model: Any, X: Any, y: Any) -> None:
+def _fit(model: Any, parts: Any) -> None:
     """Fit; Ctrl-C ends it early and keeps what it has learned, if anything."""
     try:
-        model.fit(X, y)
+        parts.fit(model)
     except KeyboardInterrupt:
         if vars(model).get("status_") is not Status.INTERRUPTED or not len(model.loss_curve_):
             raise
 
 
-def split(data: Dataset, *, test_size: float, seed: int) -> Any:
+def split(data: Dataset | Data, *, test_size: float, seed: int) -> tuple[Array, Array]:
     """Training and test rows, as scikit-learn's train_test_split cuts them.
 
     Parameters
     ----------
-    data : Dataset
+    data : Dataset or Data
         With labels.
     test_size : float
         Share of the rows held out, between 0 and 1.
@@ -239,8 +353,8 @@ def split(data: Dataset, *, test_size: float, seed: int) -> Any:
 
     Returns
     -------
-    list of ndarray
-        X_train, X_test, y_train, y_test.
+    train, test : ndarray of int
+        Places of rows.
 
     Raises
     ------
@@ -255,6 +369,8 @@ def split(data: Dataset, *, test_size: float, seed: int) -> Any:
         raise DataError(f"test-size={test_size} must lie between 0 and 1.")
     if len(np.unique(data.y)) < 2:
         raise DataError(f"{data.name}: the target holds only one class, at least two are needed.")
-    if len(data.X) < 3:
-        raise DataError(f"{data.name} has {len(data.X)} rows: at least 3 are needed for a split.")
-    return train_test_split(data.X, data.y, test_size=test_size, random_state=seed)
+    n = len(data.y)
+    if n < 3:
+        raise DataError(f"{data.name} has {n} rows: at least 3 are needed for a split.")
+    train, test = train_test_split(np.arange(n), test_size=test_size, random_state=seed)
+    return train, test

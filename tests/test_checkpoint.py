@@ -243,7 +243,7 @@ from accel import MLPClassifier
 rng = np.random.default_rng(0)
 X = rng.normal(size=(3000, 40)).astype(np.float32)
 y = (X[:, :4] @ rng.normal(size=(4, 4))).argmax(axis=1)
-model = MLPClassifier((64, 32), max_iter=25, dropout=0.1, random_state=1, backend="numpy",
+model = MLPClassifier((64, 32), max_iter=60, dropout=0.1, random_state=1, backend="numpy",
                       checkpoint=sys.argv[1] or None, n_iter_no_change=100)
 print("go", flush=True)
 model.fit(X, y)
@@ -268,7 +268,7 @@ def test_kill_9_at_any_moment(tmp_path, rng):
     for _ in range(40):
         process = started(store, rest)
         try:
-            process.wait(timeout=rng.uniform(0.01, 0.25))
+            process.wait(timeout=rng.uniform(0.01, 0.15))
             break
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)

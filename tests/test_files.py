@@ -43,13 +43,13 @@ def test_every_parameter_survives(tmp_path):
         "class_weight": {0: 2.0, 1: np.float64(1.5)}, "tol": 1e-3, "learning_rate": 0.25,
         "warm_start": True, "random_state": 3, "verbose": 0, "input_scale": 0.5,
         "backend": "numpy", "penalty": "deprecated", "l1_ratio": 0.0, "dual": False,
-        "intercept_scaling": 1.0, "n_jobs": None,
+        "intercept_scaling": 1.0, "n_jobs": None, "placement": "resident", "checkpoint_every": 2,
     }  # fmt: skip
     model = LogisticRegression(**params, callback=lambda progress: False)
     model.fit(X, y)
     save_model(model, tmp_path / "m.npz")
     again = load_model(tmp_path / "m.npz").get_params()
-    assert set(again) - {"callback"} == set(params)
+    assert set(again) - {"callback", "checkpoint"} == set(params)
     assert {name: again[name] for name in params} == params
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 
 import numpy as np
@@ -327,6 +328,7 @@ def test_no_file_stays_open(shards):
     pytest.importorskip("pyarrow")
     csv = shards / "d.csv"
     csv.write_text("a,y\n" + 20 * "1,0\n")
+    gc.collect()  # what other tests left
     before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else None
     for path in (shards / "X_2.npy", shards, csv):
         source = as_source(path)

@@ -110,7 +110,8 @@ def run(
     pictures = pair.X[[0, n_each]].reshape(2, height, width)
     plots.images(out / "samples.png", pictures, [f"a {digit}" for digit in digits])
 
-    X_train, X_test, y_train, y_test = split(pair, test_size=TEST_SIZE, seed=SEED)
+    train, test = split(pair, test_size=TEST_SIZE, seed=SEED)
+    X_train, X_test, y_train, y_test = pair.X[train], pair.X[test], pair.y[train], pair.y[test]
     n, d = X_train.shape
     say(f"2. Split 85/15 with random_state {SEED}, flatten")
     say(
