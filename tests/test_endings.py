@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import warnings
 
 import numpy as np
@@ -265,3 +267,28 @@ def test_a_vanishing_C_gives_zero_coefficients(rng, C, dtype):
     model = LogisticRegression(C=C).fit(X.astype(dtype), y)
     assert model.status_ in GOOD
     np.testing.assert_allclose(model.coef_, 0, atol=1e-20)
+
+
+def test_an_interrupt_that_a_destructor_swallows_ends_the_fit_at_the_next_update(rng, monkeypatch):
+    """Python prints what is raised in __del__ and goes on: the press would be lost."""
+
+    class Swallows:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def press(progress):
+        seen.append(progress.n_iter)
+        if progress.n_iter == 2:
+            Swallows()
+
+    seen, swallowed = [], []
+    X = rng.normal(size=(50, 3))
+    model = LogisticRegression(solver="gd", max_iter=1000, tol=0.0, callback=press)
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(sys, "unraisablehook", swallowed.append)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, np.arange(50) % 2)
+    assert len(swallowed) == 1
+    assert seen == [0, 1, 2]
+    assert model.status_ is Status.INTERRUPTED
+    assert signal.getsignal(signal.SIGINT) is before

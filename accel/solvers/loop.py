@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from accel.interrupts import SureInterrupts
+
 Array = Any
 NOISE = 16.0  # what the sums of a value lose, in units of its last digit
 ROUNDING = 8.0  # of a gradient, in units of the last digit of its terms
@@ -251,6 +253,24 @@ def minimize(
     Solution
         The last state with finite numbers, and how the loop ended.
     """
+    with SureInterrupts() as interrupts:
+        return _walk(
+            objective, params, solver, tol, max_iter, callback, resume, keep, interrupts.check
+        )
+
+
+def _walk(
+    objective: Any,
+    params: Array,
+    solver: Solver,
+    tol: float,
+    max_iter: int,
+    callback: Callable[[Progress], Any] | None,
+    resume: Snapshot | None,
+    keep: Callable[[Snapshot], Any] | None,
+    check_interrupts: Callable[[], None],
+) -> Solution:
+    """The loop of `minimize`."""
     began = time.perf_counter() - (resume.elapsed_s if resume else 0.0)
     first = resume or Snapshot(_quietly(solver.init, objective, params))
     certificate = _Certificate(objective, tol, first.ratio)
@@ -269,6 +289,7 @@ def minimize(
     unsaved = None
     try:
         while (status := _outcome(certificate, state, history, max_iter)) is None:
+            check_interrupts()
             if (unsaved := _unkept(keep, snapshot)) is not None:
                 break
             if callback is not None and callback(progress()):
