@@ -67,7 +67,9 @@ class AccuracyCase:
     @cached_property
     def data(self) -> tuple[Array, Array, Array, Array]:
         """X_train, X_test, y_train, y_test."""
-        return tuple(split(self.load(), test_size=self.test_size, seed=self.seed))
+        data = self.load()
+        train, test = split(data, test_size=self.test_size, seed=self.seed)
+        return data.X[train], data.X[test], data.y[train], data.y[test]
 
 
 class _Judge:

@@ -199,16 +199,21 @@ def test_sigterm_ends_in_one_line_with_the_model_so_far(folder, tmp_path):
     arguments = ("train", "--data", folder, "--out", tmp_path / "out", "--placement", "stream",
                  "--solver", "gd", "--learning-rate", "1e-9", "--max-iter", "10000000",
                  "--tol", "0", "--backend", "numpy")  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "accel", *map(str, arguments), "--checkpoint", tmp_path / "store",
-         "--every", "10"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    until = time.monotonic() + 60
-    while not (tmp_path / "store" / "last.npz").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    command = [sys.executable, "-m", "accel", *map(str, arguments), "--every", "10"]
+    with subprocess.Popen(
+        [*command, "--checkpoint", tmp_path / "store"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        until = time.monotonic() + 60
+        while not (tmp_path / "store" / "last.npz").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        try:
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 143, err
     assert "Traceback" not in err
     assert [line for line in err.splitlines() if line.startswith("accel: interrupted, the model")]

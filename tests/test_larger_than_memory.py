@@ -17,7 +17,7 @@ ROWS, COLUMNS = 4 * LIMIT // (4 * 256), 256
 
 # argv: file, limit in bytes or 0, free bytes to plan with or 0; prints what came of it
 RUN = """
-import json, resource, sys
+import gc, json, resource, sys
 import numpy as np
 from accel import LogisticRegression
 from accel.backends import get_backend, memory
@@ -33,6 +33,7 @@ get_backend("numpy").load_kernels()
 small = np.random.default_rng(0).normal(size=(70000, 256)).astype(np.float32)  # compiles, warms up
 LogisticRegression(placement="stream").fit(small, y[:70000])
 del small
+gc.collect()
 X = np.load(path) if not limit else path
 options = {"tol": 1e-6}
 if limit:
@@ -40,7 +41,7 @@ if limit:
     resource.setrlimit(resource.RLIMIT_DATA, (status("VmData") + limit, hard))
     free = memory.free_bytes()
     try:
-        np.ones(limit + (1 << 20), dtype=np.uint8)
+        np.ones(2 * limit, dtype=np.uint8)
         raise SystemExit("the limit does not hold")
     except MemoryError:
         pass
