@@ -308,7 +308,7 @@ def bench_command(
 @one_line_errors
 def predict_command(
     model: Annotated[Path, typer.Option(help="model.npz from 'accel train'.")],
-    data: Annotated[Path, typer.Option(help="Folder, .npy, .npz or .csv file.")],
+    data: Annotated[Path, typer.Option(help="Folder, .npy, .npz, .csv, .parquet.")],
     out: Annotated[Path, typer.Option(help=".csv (labels, probabilities) or .npy (labels).")],
 ) -> None:
     """Label the rows of a file with a trained model."""
@@ -317,12 +317,12 @@ def predict_command(
     prepare_folder(out.parent)
     estimator = load_model(model)
     names = estimator.__dict__.pop("feature_names_in_", None)
-    loaded = datasets.load_rows(data, names)
-    labels = estimator.predict(loaded.X)
+    X = datasets.rows(data, names)
+    labels = estimator.predict(X)
     if out.suffix == ".npy":
         write_atomically(out, lambda file: np.save(file, labels))
     else:
-        text = _csv(estimator.classes_, labels, estimator.predict_proba(loaded.X))
+        text = _csv(estimator.classes_, labels, estimator.predict_proba(X))
         write_atomically(out, lambda file: file.write(text.encode()))
     typer.echo(f"{len(labels)} rows labelled, written to {out}")
 

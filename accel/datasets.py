@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from accel.sources import Data, DataError, open_data, open_rows, take
+from accel.sources import Data, DataError, Source, open_data, open_rows, take
 from accel.sources.labels import (
     SIGN_DIGIT_OF_COLUMN,
     SIGN_NAME,
@@ -27,8 +27,8 @@ __all__ = [
     "Dataset",
     "load",
     "load_digits",
-    "load_rows",
     "load_sign_digits",
+    "rows",
     "two_digits",
     "whole",
 ]
@@ -131,10 +131,12 @@ def load(path: Path, target: str | None = None, weight: str | None = None) -> Da
     DataError
         If the data is missing, damaged, not numbers, not finite, or does not fit together.
     """
-    return _reader(path).load(path, target, weight)
+    if _is_npz(path):
+        return _npz(path, target, weight)
+    return whole(open_data(path, target=target, weight=weight))
 
 
-def load_rows(path: Path, columns: Sequence[str] | None = None) -> Dataset:
+def rows(path: Path, columns: Sequence[str] | None = None) -> Array | Source:
     """Rows without labels from a file or folder: what a model is asked to label.
 
     Parameters
@@ -146,15 +148,17 @@ def load_rows(path: Path, columns: Sequence[str] | None = None) -> Dataset:
 
     Returns
     -------
-    Dataset
-        With y None.
+    ndarray or Source (n_samples, n_features)
+        An .npz file in memory; everything else on disk, to be read block by block.
 
     Raises
     ------
     DataError
-        As `load`.
+        As `load`; of what is on disk, as it is read.
     """
-    return _reader(path).load_rows(path, columns)
+    if _is_npz(path):
+        return _checked_rows(str(path), _array(path, _arrays(path), "X", ""), None).X
+    return open_rows(path, columns)
 
 
 def whole(data: Data) -> Dataset:
@@ -163,58 +167,27 @@ def whole(data: Data) -> Dataset:
     return replace(rows, y=data.y, sample_weight=data.sample_weight, image_shape=data.image_shape)
 
 
-class _BySource:
-    """What can be read block by block, read whole."""
-
-    def load(self, path: Path, target: str | None, weight: str | None) -> Dataset:
-        """Rows, labels and weights, checked."""
-        return whole(open_data(path, target=target, weight=weight))
-
-    def load_rows(self, path: Path, columns: Sequence[str] | None) -> Dataset:
-        """Rows, checked."""
-        source = open_rows(path, columns)
-        return _checked_rows(str(path), take(source, slice(None)), source.feature_names)
-
-
-class _Npz:
+def _npz(path: Path, target: str | None, weight: str | None) -> Dataset:
     """An .npz file with arrays X and y, and w where rows have weights."""
-
-    def load(self, path: Path, target: str | None, weight: str | None) -> Dataset:
-        """Rows, labels and weights, checked."""
-        arrays = _arrays(path)
-        wanted = (("X", ""), (target, "yY"), (weight, "wW"))
-        X, y, w = (self._get(path, arrays, name, letters) for name, letters in wanted)
-        data = _checked_rows(str(path), X, None)
-        if w is not None:
-            data = replace(data, sample_weight=checked_weights(path, w, len(data.X)))
-        return data if y is None else replace(data, **checked_labels(path, y, X.shape))
-
-    def load_rows(self, path: Path, columns: Sequence[str] | None) -> Dataset:  # noqa: ARG002
-        """Rows, checked."""
-        return _checked_rows(str(path), self._get(path, _arrays(path), "X", ""), None)
-
-    @staticmethod
-    def _get(path: Path, arrays: dict[str, Array], name: str | None, letters: str) -> Array:
-        """The array of this name, or else of one of these letters; None where there is none."""
-        key = name or next((letter for letter in letters if letter in arrays), None)
-        if key is not None and key not in arrays:
-            raise DataError(f"{path} holds no array {key!r}, it holds {', '.join(arrays)}.")
-        return None if key is None else arrays[key]
+    arrays = _arrays(path)
+    wanted = (("X", ""), (target, "yY"), (weight, "wW"))
+    X, y, w = (_array(path, arrays, name, letters) for name, letters in wanted)
+    data = _checked_rows(str(path), X, None)
+    if w is not None:
+        data = replace(data, sample_weight=checked_weights(path, w, len(data.X)))
+    return data if y is None else replace(data, **checked_labels(path, y, X.shape))
 
 
-BY_SOURCE = ("", ".npy", ".csv", ".parquet")  # "" is a folder
-KINDS = "a folder with X.npy and Y.npy, a .npy, .npz, .csv or .parquet file"
+def _array(path: Path, arrays: dict[str, Array], name: str | None, letters: str) -> Array:
+    """The array of this name, or else of one of these letters; None where there is none."""
+    key = name or next((letter for letter in letters if letter in arrays), None)
+    if key is not None and key not in arrays:
+        raise DataError(f"{path} holds no array {key!r}, it holds {', '.join(arrays)}.")
+    return None if key is None else arrays[key]
 
 
-def _reader(path: Path) -> _Npz | _BySource:
-    if not path.exists():
-        raise DataError(f"{path} does not exist: pass {KINDS}.")
-    kind = "" if path.is_dir() else path.suffix.lower()
-    if kind == ".npz":
-        return _Npz()
-    if kind not in BY_SOURCE:
-        raise DataError(f"{path}: pass {KINDS}.")
-    return _BySource()
+def _is_npz(path: Path) -> bool:
+    return path.suffix.lower() == ".npz" and path.is_file()
 
 
 def _arrays(path: Path) -> dict[str, Array]:

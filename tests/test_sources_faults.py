@@ -98,8 +98,8 @@ def test_no_pickle_is_loaded(tmp_path):
 
 BAD = {
     "missing.npy": (None, "does not exist"),
-    "d.txt": (b"hello", "cannot be read by blocks"),
-    "d.npz": (b"PK", "cannot be read by blocks"),
+    "d.txt": (b"hello", "is not read by blocks"),
+    "d.npz": (b"PK", "is not read by blocks"),
     "empty.npy": (b"", "is not a NumPy file"),
     "text.npy": (b"hello world", "is not a NumPy file"),
     "cut.npy": (b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order'", "is not a NumPy file"),

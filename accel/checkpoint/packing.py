@@ -9,7 +9,8 @@ import numpy as np
 
 from accel.backends import Backend
 from accel.solvers.epochs import Training
-from accel.solvers.loop import Snapshot, State, Status
+from accel.solvers.loop import Snapshot, State
+from accel.solvers.status import Status
 
 Array = Any
 NUMBERS = ("learning_rate", "epoch", "step", "t", "best_loss", "best_score", "best_epoch",

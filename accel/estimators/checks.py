@@ -108,6 +108,11 @@ def check_X(estimator: Any, X: Any, *, fitting: bool) -> Array:
     """
     if not fitting:
         check_is_fitted(estimator)
+    if isinstance(X, str | PathLike) or hasattr(X, "reader"):
+        raise TypeError(
+            f"{type(estimator).__name__} needs X in memory, got {getattr(X, 'name', X)}: load it, "
+            "or use LogisticRegression, which reads it block by block."
+        )
     if is_device_array(X):
         return _check_device_X(estimator, X, fitting=fitting)
     compact = str(getattr(X, "dtype", "")) in COMPACT and not is_sparse(X)

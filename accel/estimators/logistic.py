@@ -29,7 +29,7 @@ from accel.estimators.prediction import n_outputs_for
 from accel.objective import Objective
 from accel.placement import Place, places
 from accel.solvers import SOLVERS, Progress, Solution, Status
-from accel.solvers.loop import UNFINISHED
+from accel.solvers.status import UNFINISHED
 
 Array = Any
 PRINT_EVERY = 10

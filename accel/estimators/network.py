@@ -35,7 +35,7 @@ from accel.network import Network
 from accel.objective import Objective
 from accel.solvers import Solution, Status, minimize
 from accel.solvers.epochs import EpochProgress, Limits, StochasticSolver, Training
-from accel.solvers.loop import UNFINISHED
+from accel.solvers.status import UNFINISHED
 
 Array = Any
 PRINT_EVERY = 10

@@ -8,8 +8,9 @@ once, in `loop`.
 To add a solver, write a class with ``init`` and ``step`` and add a line to `planning.SOLVERS`.
 """
 
-from accel.solvers.loop import Progress, Snapshot, Solution, Solver, State, Status, minimize
+from accel.solvers.loop import Progress, Snapshot, Solution, Solver, State, minimize
 from accel.solvers.planning import SOLVERS, Plan, plan
+from accel.solvers.status import Status
 
 __all__ = [
     "SOLVERS",

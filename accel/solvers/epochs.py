@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from accel.interrupts import Interrupts
 from accel.minibatch import Batches, BatchObjective
-from accel.solvers.loop import Status
 from accel.solvers.rules import Rule, Schedule
+from accel.solvers.status import Status
 
 Array = Any
 GREW = 2.0  # times the loss of the first epoch: no noise of batches or dropout

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from accel.solvers.curvature import metric
 from accel.solvers.line_search import HALVINGS, SUFFICIENT_DECREASE, VALUE_NOISE
-from accel.solvers.loop import MOST_IDLE, NOISE, Status, eps_of
+from accel.solvers.loop import MOST_IDLE, NOISE, eps_of
 from accel.solvers.newton_cg import NewtonCG, conjugate_gradients, forcing
+from accel.solvers.status import Status
 
 Array = Any
 # A Newton system need not be solved to more than this part of what the tolerance still asks for.

@@ -90,14 +90,12 @@ def open_rows(path: str | Path, columns: Sequence[str] | None = None) -> Source:
 
 
 def _kind(path: Path) -> Kind:
+    wanted = "pass a folder with X.npy and Y.npy, a .npy, .csv or .parquet file"
     if not path.exists():
-        raise DataError(f"{path} does not exist: pass a folder, .npy, .parquet or .csv file.")
+        raise DataError(f"{path} does not exist: {wanted}.")
     kind = "folder" if path.is_dir() else path.suffix.lower()
     if kind not in KINDS:
-        raise DataError(
-            f"{path} cannot be read by blocks: pass a folder with X.npy and Y.npy, a .npy, "
-            ".parquet or .csv file."
-        )
+        raise DataError(f"{path} is not read by blocks: {wanted}, or load an .npz file whole.")
     return KINDS[kind]
 
 
