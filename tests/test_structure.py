@@ -19,6 +19,7 @@ ORDER = [
     {"disk"},
     {"sources"},
     {"rows", "placement"},
+    {"cluster"},
     {"network"},
     {"objective", "minibatch"},
     {"stack"},

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from accel.backends import backend_for, last_resort
-from accel.backends.interchange import device_of, is_sparse
+from accel.backends.interchange import is_sparse
 from accel.checkpoint import Checkpoint, digest
 from accel.estimators.account import Account, Explained, Stages
 from accel.estimators.callbacks import CallbackSupport, FitTasks, has_callbacks, managed
 from accel.estimators.checks import (
     Targets,
-    check_rows,
     check_start,
-    check_targets,
     opened,
 )
+from accel.estimators.distributed_fit import distributed_problem, is_on_cluster
 from accel.estimators.linear import LinearClassifier, coefficients
-from accel.estimators.linear_fit import Problem, fit_linear
+from accel.estimators.linear_fit import Problem, fit_linear, local_problem
 from accel.estimators.options import Options, options_of, solver_of
 from accel.estimators.prediction import n_outputs_for
 from accel.objective import Objective
-from accel.placement import places
 from accel.solvers import SOLVERS, Progress, Solution, Status
 from accel.solvers.loop import UNFINISHED
 
@@ -199,9 +197,10 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         X : array-like or Source (n_samples, n_features)
             NumPy, CuPy, torch, lists, a data frame, or sparse (scipy's or cupyx's, used as CSR and
             never made dense). Larger than memory: a memmap, an object with shape, dtype and row
-            slices (h5py, zarr), a path or `accel.open_data(path).X`. float64 and float32 are
-            computed in; uint8, int8, float16 and bfloat16 are trained on as they lie, in float32
-            arithmetic; everything else becomes float64. Not modified.
+            slices (h5py, zarr), a path or `accel.open_data(path).X`. On the workers of a dask
+            cluster: a dask array or data frame, or `accel.cluster.spread(path)`. float64 and
+            float32 are computed in; uint8, int8, float16 and bfloat16 are trained on as they lie,
+            in float32 arithmetic; everything else becomes float64. Not modified.
         y : array-like (n_samples,)
             Labels of any type: integers with gaps, strings, booleans. None where X is a path with
             labels.
@@ -233,36 +232,33 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         with stages("check"):
             options = options_of(self)
             X, y, sample_weight = opened(X, y, sample_weight)
-            with device_of(X):
-                X = check_rows(self, X, fitting=True)
-            targets = check_targets(y, X.shape[0], sample_weight, self.class_weight)
-            solver = solver_of(self, options, n_classes=len(targets.classes))
-            start = self._start(X, targets, options, coef_init, intercept_init)
-            problem = Problem(X, targets, options, solver, start)
-            checkpoint = self._checkpoint(problem)
-        with stages("open backend"):
-            backend = backend_for(self.backend, X)
-            ladder = places(
-                X, problem.sizes, backend, last_resort(self.backend, backend), options.placement
-            )
-        if self.verbose:
-            print(f"Training on {backend.report()}")
-        tasks = None
-        if has_callbacks(self):
-            tasks = FitTasks(self, max_iter=options.max_iter, X=X, y=y, sample_weight=sample_weight)
+        solver = partial(solver_of, self, options)
+        start = partial(self._start, options, coef_init, intercept_init)
+        pose = distributed_problem if is_on_cluster(X) else local_problem
+        with pose(self, X, y, sample_weight, options, stages, solver, start) as (
+            problem,
+            ladder,
+            where,
+        ):
+            targets, checkpoint, tasks = problem.targets, self._checkpoint(problem), None
+            if self.verbose:
+                print(f"Training on {where()}")
+            if has_callbacks(self):
+                data = {"X": X, "y": y, "sample_weight": sample_weight}
+                tasks = FitTasks(self, max_iter=options.max_iter, **data)
 
-        def on_progress(objective: Objective, progress: Progress) -> Any:
-            def fitted() -> dict[str, Any]:
-                params = objective.backend.to_numpy(progress.params())
-                return _fitted(objective, targets.classes, params)
+            def on_progress(objective: Objective, progress: Progress) -> Any:
+                def fitted() -> dict[str, Any]:
+                    params = objective.backend.to_numpy(progress.params())
+                    return _fitted(objective, targets.classes, params)
 
-            return self._on_progress(tasks, fitted, progress)
+                return self._on_progress(tasks, fitted, progress)
 
-        fit = fit_linear(problem, ladder, stages, callback=on_progress, checkpoint=checkpoint)
+            fit = fit_linear(problem, ladder, stages, callback=on_progress, checkpoint=checkpoint)
         attributes = _fitted(fit.objective, targets.classes, fit.params)
         ending = fit.solution.sentence(options.tol)
         account = Account(
-            what=self._what(X, targets, options),
+            what=self._what(problem.X, targets, options),
             backend=fit.backend.report(),
             reasons=(*fit.reasons, *_mapped(self.solver)),
             passes=dict(fit.objective.passes),
@@ -276,7 +272,7 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         self._judge(fit.solution, ending)
 
     def _start(
-        self, X: Any, targets: Targets, options: Options, coef_init: Any, intercept_init: Any
+        self, options: Options, coef_init: Any, intercept_init: Any, X: Any, targets: Targets
     ) -> Array:
         """Start of the parameters: what was given, the last fit, or zero; on the host."""
         shape = (n_outputs_for(len(targets.classes)), X.shape[1])
