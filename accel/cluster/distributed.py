@@ -213,6 +213,9 @@ def answers(client: Any, tasks: Sequence[Any]) -> list[Any]:
         raise ClusterError(
             f"The cluster has lost the fit ({first_line(error)}): see whether its scheduler is up."
         ) from error
+    finally:
+        for future in futures:  # a traceback would keep them
+            future.release()
     return results
 
 

@@ -191,22 +191,25 @@ def cut(client: Any, X: Any, y: Any, sample_weight: Any) -> Partitions:
         y, sample_weight = X.y if y is None else y, _or(sample_weight, X.sample_weight)
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
-    blocks, lengths, names, n_features, dtype = _blocks_of_X(client, X)
-    groups = grouped(lengths, n_features * dtype.itemsize)
-    edges = [0, *accumulate(sum(lengths[k] for k in group) for group in groups)]
-    labels = _aligned(client, y, edges, "y has {} labels")
-    weights = _aligned(client, sample_weight, edges, "sample_weight has {} numbers")
-    from dask.base import tokenize
-
-    join = task(_join)
-    rows = [
-        join([blocks[k] for k in group], labels[i], weights[i], dtype, edges[i], i)
-        for i, group in enumerate(groups)
-    ]
-    kept = persisted(client, rows)
-    let_go([block for block in (*blocks, *_flat(labels), *_flat(weights)) if is_dask(block)])
+    held: list[Any] = []  # until the parts are made of them, whose lineage they are
+    try:
+        blocks, lengths, names, n_features, dtype = _blocks_of_X(client, X, held)
+        groups = grouped(lengths, n_features * dtype.itemsize)
+        edges = [0, *accumulate(sum(lengths[k] for k in group) for group in groups)]
+        labels = _aligned(client, y, edges, "y has {} labels", held)
+        weights = _aligned(client, sample_weight, edges, "sample_weight has {} numbers", held)
+        join = task(_join)
+        rows = [
+            join([blocks[k] for k in group], labels[i], weights[i], dtype, edges[i], i)
+            for i, group in enumerate(groups)
+        ]
+        kept = persisted(client, rows)
+    finally:
+        let_go(held)
 
     def identity() -> str:
+        from dask.base import tokenize
+
         source = X.source.identity() if isinstance(X, Spread) else X
         return f"{tokenize(source, y, sample_weight)} {edges}"
 
@@ -257,7 +260,9 @@ def grouped(lengths: Sequence[int], row_bytes: int) -> list[list[int]]:
     return groups
 
 
-def _blocks_of_X(client: Any, X: Any) -> tuple[list[Any], list[int], Any, int, np.dtype[Any]]:
+def _blocks_of_X(
+    client: Any, X: Any, held: list[Any]
+) -> tuple[list[Any], list[int], Any, int, np.dtype[Any]]:
     """Blocks of whole rows, their lengths, names of the columns, their number and dtype."""
     if isinstance(X, Spread):
         source = X.source
@@ -276,6 +281,7 @@ def _blocks_of_X(client: Any, X: Any) -> tuple[list[Any], list[int], Any, int, n
     if names is None and X.numblocks[1] > 1:
         X = X.rechunk({1: -1})
     blocks = persisted(client, _delayed(X))
+    held += blocks
     dtype = delivered_dtype("X", np.dtype(str(meta.dtype)))
     return blocks, _lengths(client, X, blocks), names, int(X.shape[1]), dtype
 
@@ -294,13 +300,16 @@ def _lengths(client: Any, collection: Any, blocks: list[Any]) -> list[int]:
     return answers(client, [task(len)(block) for block in blocks])
 
 
-def _aligned(client: Any, values: Any, edges: list[int], complaint: str) -> list[Any]:
+def _aligned(
+    client: Any, values: Any, edges: list[int], complaint: str, held: list[Any]
+) -> list[Any]:
     """For each part the pieces (block, start, stop) of a column; None where there is no column."""
     spans = list(pairwise(edges))
     if values is None:
         return [None] * len(spans)
     if is_dask(values):
         blocks = persisted(client, _delayed(values))
+        held += blocks
         lengths = _lengths(client, values, blocks)
     else:
         values = np.asarray(to_host(values))
@@ -320,10 +329,6 @@ def _aligned(client: Any, values: Any, edges: list[int], complaint: str) -> list
         ]
         for a, b in spans
     ]
-
-
-def _flat(columns: list[Any]) -> list[Any]:
-    return [piece[0] for pieces in columns if pieces is not None for piece in pieces]
 
 
 def _or(given: Any, else_: Any) -> Any:

@@ -66,7 +66,7 @@ class Recipe:
         """Places of the labels of rows among the classes, and their weights."""
         present, index = labels_of(rows.y)
         index = np.asarray(np.searchsorted(self.classes, present))[index]
-        weight = weights_of(rows.weight, rows.y) * self.of_class[index]
+        weight = _weights(rows) * self.of_class[index]
         return Targets(self.classes, index, weight, self.total)
 
 
@@ -202,7 +202,15 @@ def _recipe(client: Any, cuts: Partitions, estimator: Any, options: Options) -> 
 def _summary(rows: Rows) -> tuple[Array, Array]:
     """On a worker: the labels that occur in a part, and the weight of each."""
     present, index = labels_of(rows.y)
-    return present, np.bincount(index, weights=weights_of(rows.weight, rows.y))
+    return present, np.bincount(index, weights=_weights(rows))
+
+
+def _weights(rows: Rows) -> Array:
+    """On a worker: weights of a part, all of which may be zero; those of all parts may not."""
+    weight = rows.weight
+    if weight is not None and len(weight) and not np.any(weight):
+        return np.zeros(len(weight))
+    return weights_of(weight, rows.y)
 
 
 def _part(rows: Rows, recipe: Recipe) -> Objective:
