@@ -197,7 +197,7 @@ def answers(client: Any, tasks: Sequence[Any]) -> list[Any]:
                 wait(futures, timeout=LOOK_S)
             except TimeoutError:
                 now = time.monotonic()
-                alone_since = None if client.nthreads() else alone_since or now
+                alone_since = None if _has_workers(client) else alone_since or now
                 if alone_since is not None and now - alone_since > ALONE_S:
                     raise ClusterError(
                         f"The cluster has had no workers for {ALONE_S:.0f} s: start some and fit "
@@ -217,6 +217,13 @@ def answers(client: Any, tasks: Sequence[Any]) -> list[Any]:
         for future in futures:  # a traceback would keep them
             future.release()
     return results
+
+
+def _has_workers(client: Any) -> bool:
+    try:
+        return bool(client.nthreads())
+    except OSError:  # the scheduler does not answer either
+        return False
 
 
 def let_go(tasks: Sequence[Any]) -> None:

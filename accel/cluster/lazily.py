@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from accel.cluster.distributed import task
-from accel.cluster.partitions import is_dask
+from accel.cluster.inputs import is_dask
 
 Array = Any
 

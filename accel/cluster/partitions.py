@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from accel.backends.interchange import bytes_of, is_device_array, is_sparse, namespace, to_host
 from accel.cluster.distributed import answers, let_go, task
+from accel.cluster.inputs import Spread, is_dask
 from accel.rows import check_finite, gather
-from accel.sources import Source, as_source, open_data
 from accel.sources.base import delivered_dtype
 from accel.sources.ranges import RowRange
 
@@ -25,65 +24,6 @@ FEW_PARTS = 64
 PART_BYTES = 16 << 20
 RANGE_BYTES = 64 << 20  # of a source, where nobody has cut it yet
 FINITE_BLOCK_BYTES = 16 << 20
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A source whose rows the workers of a cluster read themselves, each its own range.
-
-    Parameters
-    ----------
-    source : Source
-        At a path that is the same for every worker.
-    y : array-like (n_samples,)
-        Labels, on the client.
-    sample_weight : array-like (n_samples,) or None
-        Weights, on the client.
-    """
-
-    source: Source
-    y: Any
-    sample_weight: Any
-
-
-def spread(path: str | Path | Source, y: Any = None, sample_weight: Any = None) -> Spread:
-    """Rows on a disk that all workers see, as the X of a fit on their cluster.
-
-    ``with Client(address): model.fit(spread(path), None)``.
-
-    Parameters
-    ----------
-    path : str, Path or Source
-        A .npy file, a folder of X.npy or of shards, or what `accel.open_data` gave as X.
-    y, sample_weight : array-like (n_samples,), optional
-        Labels and weights; those beside the file where not given.
-
-    Returns
-    -------
-    Spread
-        Nothing of the rows is read yet.
-
-    Raises
-    ------
-    DataError
-        If it cannot be opened, or is read in order only (.csv, .parquet: use dask.dataframe).
-    """
-    source = path
-    if isinstance(path, str | Path):
-        data = open_data(Path(path))
-        source = data.X
-        y = data.y if y is None else y
-        sample_weight = data.sample_weight if sample_weight is None else sample_weight
-    found = as_source(source)
-    if found is None:
-        raise ValueError("spread needs a path or a source: pass an array in memory to fit itself.")
-    RowRange(found, 0, found.shape[0])  # says so where it cannot be cut
-    return Spread(found, y, sample_weight)
-
-
-def is_dask(X: Any) -> bool:
-    """Whether it is a dask collection."""
-    return hasattr(X, "__dask_graph__")
 
 
 @dataclass(frozen=True)
@@ -275,15 +215,31 @@ def _blocks_of_X(
     if getattr(X, "ndim", 0) != 2 or X.shape[1] == 0:
         raise ValueError("X must be (n_samples, n_features), none of them 0.")
     names = list(X.columns) if hasattr(X, "columns") else None
-    meta = X._meta.to_numpy() if names is not None else X._meta
-    if is_sparse(meta):
+    if names is not None:
+        dtype = _dtype_of_frame(X)
+    elif not is_sparse(X._meta):
+        dtype = delivered_dtype("X", np.dtype(str(X.dtype)))
+    else:
         raise ValueError("X has sparse chunks, which a cluster does not take: make them dense.")
     if names is None and X.numblocks[1] > 1:
         X = X.rechunk({1: -1})
     blocks = persisted(client, _delayed(X))
     held += blocks
-    dtype = delivered_dtype("X", np.dtype(str(meta.dtype)))
     return blocks, _lengths(client, X, blocks), names, int(X.shape[1]), dtype
+
+
+def _dtype_of_frame(frame: Any) -> np.dtype[Any]:
+    """As for a frame in memory: float32 where that holds all columns, else float64."""
+    columns = []
+    for name, dtype in frame.dtypes.items():
+        try:
+            stored = np.dtype(getattr(dtype, "numpy_dtype", dtype))  # of Int64 and its kind
+        except TypeError:
+            stored = np.dtype(object)
+        delivered_dtype(f"X, column {name!r}", stored)
+        columns.append(stored)
+    together = np.result_type(*columns)
+    return together if together == np.float32 else np.dtype(np.float64)
 
 
 def _delayed(collection: Any) -> list[Any]:
@@ -352,7 +308,9 @@ def _join(
 
 def _array(block: Any, dtype: Any) -> Array:
     """A block or data frame in the dtype of storage, row by row."""
-    X = block.to_numpy() if hasattr(block, "to_numpy") else block
+    X = block
+    if hasattr(block, "to_numpy"):
+        X = block.to_numpy(dtype=dtype, na_value=np.nan)
     if is_device_array(X):
         xp = namespace(X)
         return xp.astype(X, getattr(xp, str(dtype), dtype), copy=False)
