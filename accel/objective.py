@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.backends.interchange import bytes_of, in_dtype, is_sparse
+from accel.cluster import is_distributed
 from accel.rows import map_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from accel.backends import Backend
     from accel.losses import Loss
@@ -53,14 +54,16 @@ class Objective:
 
     Parameters
     ----------
-    X : array or Streamed (n_samples, n_features)
+    X : array, Streamed or Distributed (n_samples, n_features)
         Rows in any storage dtype, on the backend's device or brought there block by block: a block
-        of them at a time is converted to the dtype of the weights.
-    Y : array (n_samples, 1)
-        Targets as `Loss.encode_target` gives them, on the backend's device.
-    weights : array (n_samples,)
-        Sample weights s of sum one, on the backend's device; their dtype, float32 or float64, is
-        that of all arithmetic.
+        of them at a time is converted to the dtype of the arithmetic. Or on the workers of a
+        cluster, each of which has an objective of its own over its rows.
+    Y : array (n_samples, 1) or None
+        Targets as `Loss.encode_target` gives them, on the backend's device; None where X is
+        distributed, whose workers hold them.
+    weights : array (n_samples,) or None
+        Sample weights s of sum one, on the backend's device, likewise; their dtype, float32 or
+        float64, is that of all arithmetic.
     loss : Loss
         Point-wise loss.
     network : Network
@@ -76,6 +79,8 @@ class Objective:
     sample : Objective, optional
         The same problem over some of the rows, on the device: what is looked at to learn about the
         columns and the curvature. Itself where X is on the device whole.
+    dtype : dtype, optional
+        Of all arithmetic; that of the weights where they are given.
 
     Attributes
     ----------
@@ -101,16 +106,18 @@ class Objective:
         input_scale: float = 1.0,
         l1: float = 0.0,
         sample: Objective | None = None,
+        dtype: Any = None,
     ) -> None:
         self.X, self.Y, self.weights = X, Y, weights
+        self.dtype = dtype if weights is None else weights.dtype
         self.network, self.backend = network, backend
         self.loss: Any = loss
         self.alpha, self.input_scale = alpha, input_scale
-        self.penalty = backend.asarray(network.penalty(alpha), dtype=weights.dtype)
-        self.l1 = backend.asarray(network.penalty(l1), dtype=weights.dtype) if l1 else None
+        self.penalty = backend.asarray(network.penalty(alpha), dtype=self.dtype)
+        self.l1 = backend.asarray(network.penalty(l1), dtype=self.dtype) if l1 else None
         self.scale: Any = 1.0
         if input_scale != 1.0:
-            self.scale = backend.asarray(network.input_scale(input_scale), dtype=weights.dtype)
+            self.scale = backend.asarray(network.input_scale(input_scale), dtype=self.dtype)
         self._sample = sample
         self._row_bytes = self.row_bytes(network)
         self.passes: Counter[str] = Counter()
@@ -145,8 +152,7 @@ class Objective:
         value, gradient = 0.5 * xp.sum(shrink * params, dtype=xp.float64), shrink
         if self.l1 is not None:
             value = value + xp.sum(self.l1 * xp.abs(params), dtype=xp.float64)
-        blocks = self.map_rows(lambda X, rows: self._block(scaled, X, rows))
-        for block_value, block_gradient in blocks:
+        for block_value, block_gradient in self._row_sums(scaled):
             value = value + block_value
             gradient = gradient + block_gradient * self.scale
         return value, gradient
@@ -165,19 +171,31 @@ class Objective:
             q(v) = v' H v / 2 with H the Hessian at params: a product H v is its gradient and runs
             through the same pass, with the curvature of each sample in the place of its label.
         """
-        xp, loss, scaled = self.backend.xp, self.loss, params * self.scale
-
-        def curvature(X: Array, rows: slice) -> Array:  # noqa: ARG001
-            raw_prediction, _ = self.network.forward(scaled, self.converted(X), xp=xp)
-            return loss.curvature(raw_prediction, xp=xp)
-
         self.passes["curvature"] += 1
-        parts = list(self.map_rows(curvature))
-        model = copy(self)
+        scaled = params * self.scale
+        if is_distributed(self.X):
+            model = self.second_order(None)
+            model.X = self.X.quadratic(self.backend.to_numpy(scaled))
+        else:
+            model = self.second_order(self.curvature(scaled))
         model._sample = None if self._sample is None else self._sample.quadratic(params)
-        model.Y = parts[0] if len(parts) == 1 else xp.concat(parts)
-        model.l1 = None
-        model.loss = loss.quadratic
+        return model
+
+    def curvature(self, scaled: Array) -> Array:
+        """Curvature of every row at parameters that have the factor of X in them."""
+        xp = self.backend.xp
+
+        def of_rows(X: Array, rows: slice) -> Array:  # noqa: ARG001
+            raw_prediction, _ = self.network.forward(scaled, self.converted(X), xp=xp)
+            return self.loss.curvature(raw_prediction, xp=xp)
+
+        parts = list(self.map_rows(of_rows))
+        return parts[0] if len(parts) == 1 else xp.concat(parts)
+
+    def second_order(self, curvature: Array) -> Objective:
+        """The quadratic with these curvatures in the place of the labels."""
+        model = copy(self)
+        model.Y, model.l1, model.loss = curvature, None, self.loss.quadratic
         model._purpose = "Hessian product"
         model._block = model._best_block()
         return model
@@ -201,6 +219,20 @@ class Objective:
         """
         return map_rows(self.X, function, row_bytes or self._row_bytes, self.backend)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers of a cluster hand objectives on: without the pass, which is found again."""
+        return {**vars(self), "_block": self._block == self._generic}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._block = self._generic if state["_block"] else self._best_block()
+
+    def __sizeof__(self) -> int:
+        """What it holds on the device: dask places and spills by it."""
+        held = [part for part in (self.Y, self.weights) if part is not None]
+        rows = 0 if hasattr(self.X, "map") else bytes_of(self.X)
+        return rows + sum(bytes_of(part) for part in held)
+
     @property
     def sample(self) -> Objective:
         """The problem over rows that are on the device; itself where all are."""
@@ -211,7 +243,7 @@ class Objective:
         other = copy(self)
         other.alpha = alpha
         penalty = self.network.penalty(alpha)
-        other.penalty = self.backend.asarray(penalty, dtype=self.weights.dtype)
+        other.penalty = self.backend.asarray(penalty, dtype=self.dtype)
         return other
 
     def mean_curvature(self, rows: slice) -> tuple[Array, Array]:
@@ -225,13 +257,13 @@ class Objective:
         X = self.X
         stored = 2 * X.nnz // X.shape[0] + 1 if is_sparse(X) else network.n_in
         elements = network.row_elements - network.n_in + stored
-        return elements * (8 if self.weights.dtype == self.backend.xp.float64 else 4)
+        return elements * (8 if self.dtype == self.backend.xp.float64 else 4)
 
     def converted(self, X: Array) -> Array:
         """Rows of X, without its factor, in the dtype of the weights."""
         if is_sparse(X):
-            return in_dtype(X, self.weights.dtype)
-        return self.backend.xp.astype(X, self.weights.dtype, copy=False)
+            return in_dtype(X, self.dtype)
+        return self.backend.xp.astype(X, self.dtype, copy=False)
 
     def error(self, params: Array, gradient: Array) -> Array:
         """max|gradient|, 0-d, on the device: what the tolerance is compared with.
@@ -245,36 +277,52 @@ class Objective:
 
     def certify(self, params: Array, gradient: Array) -> Array:
         """The same in the user's coordinates, in float64 whatever the dtype: what a fit claims."""
-        if self.weights.dtype == self.backend.xp.float64:
+        if self.dtype == self.backend.xp.float64:
             return self.error(params, gradient)
         return self.exact_error(params)
 
     def exact_error(self, params: Array) -> Array:
         """`error` at params, by a pass of its own in float64."""
-        exact, params = self._in_float64(), self.backend.xp.astype(params, self.backend.xp.float64)
+        exact, params = self.in_float64(), self.backend.xp.astype(params, self.backend.xp.float64)
         return exact.error(params, exact.value_and_grad(params)[1])
 
     def expand(self, params: Array) -> Array:
         """Params in the user's coordinates; these are."""
         return params
 
-    def _in_float64(self) -> Objective:
-        """The same problem over the same X in float64 arithmetic; itself where it is."""
+    def in_float64(self) -> Objective:
+        """The same problem over the same X in float64 arithmetic; itself where it is one."""
         xp = self.backend.xp
-        if self.weights.dtype == xp.float64:
+        if self.dtype == xp.float64:
             return self
         exact = copy(self)
-        exact.weights = xp.astype(self.weights, xp.float64)
+        exact.dtype = xp.float64
+        if is_distributed(self.X):
+            exact.X = self.X.in_float64()
+        else:
+            exact.weights = xp.astype(self.weights, xp.float64)
         exact.penalty = xp.astype(self.penalty, xp.float64)
         exact.l1 = None if self.l1 is None else xp.astype(self.l1, xp.float64)
         exact.scale = 1.0 if self.input_scale == 1 else xp.astype(self.scale, xp.float64)
         exact._row_bytes = exact.row_bytes(self.network)
         exact._purpose = "certificate"
-        exact._block = exact._generic  # the fused passes compute in the dtype that X implies
+        # none where X is distributed: an objective that holds its own method is freed late
+        exact._block = (
+            exact._block and exact._generic
+        )  # the fused passes compute in the dtype that X implies
         return exact
+
+    def _row_sums(self, params: Array) -> Iterable[tuple[Array, Array]]:
+        """Sums of the weighted loss and of its gradient over parts of the rows, in their order."""
+        if is_distributed(self.X):
+            value, gradient = self.X.value_and_grad(self.backend.to_numpy(params))
+            return [(value, self.backend.asarray(gradient))]
+        return self.map_rows(lambda X, rows: self._block(params, X, rows))
 
     def _best_block(self) -> Any:
         """The fused pass of the backend for a linear model, where there is one."""
+        if is_distributed(self.X):
+            return None  # the workers find their own
         fused = None
         if not self.network.hidden:
             fused = self.backend.linear_pass(self.loss.name, self.X, self.network.n_out)

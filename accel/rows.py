@@ -46,12 +46,16 @@ class Streamed:
     flags = SimpleNamespace(c_contiguous=True)  # of the blocks
 
     def __init__(self, source: Source, block_rows: int, backend: Backend) -> None:
-        self.source, self.block_rows = source, block_rows
+        self.source, self.block_rows, self._backend = source, block_rows, backend
         self.shape, self.dtype = source.shape, np.dtype(source.dtype)
         self.size = self.shape[0] * self.shape[1]
         self.nbytes = self.size * self.dtype.itemsize
         self._streamer = backend.streamer(block_rows, np.empty((0, self.shape[1]), self.dtype))
         self._is_checked = "int" in str(self.dtype)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Opened anew where it is unpickled."""
+        return Streamed, (self.source, self.block_rows, self._backend)
 
     def map(self, function: Callable[[Array, slice], Any]) -> Iterator[Any]:
         """function(X, rows) of every block, in order; see `Backend.streamer`."""

@@ -19,6 +19,7 @@ ORDER = [
     {"disk"},
     {"sources"},
     {"rows", "placement"},
+    {"cluster"},
     {"network"},
     {"objective", "minibatch"},
     {"stack"},
@@ -93,6 +94,7 @@ def public():
     """What people call by name: the package's exports, their methods, and the seams of the core."""
     from accel import (
         checkpoint,
+        cluster,
         datasets,
         dropout,
         files,
@@ -120,6 +122,7 @@ def public():
     objects += [checkpoint.pack_snapshot, checkpoint.unpack_snapshot]
     objects += [sources.open_data, sources.open_rows, sources.as_source, sources.take, sources.Data]
     objects += [epochs.Training, epochs.EpochProgress, epochs.StochasticSolver.train]
+    objects += [cluster.spread, cluster.Spread, cluster.Distributed.value_and_grad]
     objects += [rules.SGD, rules.Adam, tutorial.run]
     for item in objects:
         yield f"{item.__module__}.{item.__qualname__}"

@@ -189,6 +189,10 @@ class CupyBackend:
             fallback=self.fallback,
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Opened anew where it is unpickled: modules and devices do not travel."""
+        return _reopened, (self.device.id, self.fallback, self.cut)
+
     def with_fallback(self, reason: str) -> CupyBackend:
         """A copy that remembers why "auto" did not take a backend it prefers."""
         return replace(self, fallback=reason)
@@ -229,6 +233,10 @@ class StreamUploader:
     def wait_on_host(self, token: Any) -> None:
         """Wait for the event."""
         token.synchronize()
+
+
+def _reopened(index: int, fallback: str, cut: int) -> CupyBackend:
+    return replace(open_backend(index), fallback=fallback, cut=cut)
 
 
 def open_backend(index: int) -> CupyBackend:

@@ -192,6 +192,10 @@ class NumpyBackend:
             fallback=self.fallback,
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Opened anew where it is unpickled: modules and devices do not travel."""
+        return _reopened, (self.fallback, self.cut)
+
     def with_fallback(self, reason: str) -> NumpyBackend:
         """A copy that remembers why no GPU is used."""
         return replace(self, fallback=reason)
@@ -246,6 +250,10 @@ def _on_threads(
         run = [copy_context().run for _ in blocks]
         pool = _pool(os.getpid(), threads)
         yield from pool.map(lambda run, rows: run(function, rows), run, blocks)
+
+
+def _reopened(fallback: str, cut: int) -> NumpyBackend:
+    return replace(open_backend(0), fallback=fallback, cut=cut)
 
 
 def open_backend(index: int) -> NumpyBackend:

@@ -23,6 +23,7 @@ from sklearn.utils.validation import (
 
 from accel.backends.base import row_blocks
 from accel.backends.interchange import is_device_array, is_sparse, namespace, to_host
+from accel.cluster import is_dask
 from accel.sources import as_source, open_data
 
 Array = Any
@@ -106,6 +107,11 @@ def check_X(estimator: Any, X: Any, *, fitting: bool) -> Array:
     Arrays of other libraries stay where they are; everything else becomes NumPy through
     scikit-learn's validation, which also keeps the names of the features.
     """
+    if is_dask(X):
+        raise TypeError(
+            "X is a dask collection, which only LogisticRegression fits on a cluster: pass "
+            "X.compute() where there is room, or a path."
+        )
     if not fitting:
         check_is_fitted(estimator)
     if isinstance(X, str | PathLike) or hasattr(X, "reader"):
@@ -223,16 +229,20 @@ class Targets:
         Label of every row, as its place in classes.
     weight : ndarray (n_samples,)
         sample_weight times class_weight, float64.
+    whole : float, optional
+        S, where these are some of the rows; or where none are here, index and weight None, but on
+        the workers of a cluster.
     """
 
     classes: Array
     index: Array
     weight: Array
+    whole: float | None = None
 
     @property
     def total(self) -> float:
         """S, the sum of the weights."""
-        return float(np.sum(self.weight))
+        return float(np.sum(self.weight)) if self.whole is None else self.whole
 
     def at(self, places: Array) -> Targets:
         """Those of some rows; if none of these weighs anything, each counts once."""
@@ -263,29 +273,51 @@ def check_targets(
     y = column_or_1d(to_host(y), warn=True)
     if len(y) != n_rows:
         raise ValueError(f"y has {len(y)} labels but X has {n_rows} rows: pass one a row.")
-    assert_all_finite(y, input_name="y")
-    check_classification_targets(y)
-    present, index = np.unique(y, return_inverse=True)
+    present, index = labels_of(y)
     if classes is None:
         classes = present
     else:
         index = _places(present, classes)[index]
+    check_classes(classes)
+    weight = weights_of(sample_weight, y)
+    with np.errstate(over="ignore"):
+        if class_weight is not None:
+            totals = np.bincount(index, weights=weight, minlength=len(classes))
+            weight = weight * class_weights(class_weight, classes, totals)[index]
+        targets = Targets(classes, index, weight)
+        check_total(targets.total)
+    return targets
+
+
+def labels_of(y: Array) -> tuple[Array, Array]:
+    """Labels that occur in y, a column on the host, sorted; and that of every row, as its place."""
+    assert_all_finite(y, input_name="y")
+    check_classification_targets(y)
+    present, index = np.unique(y, return_inverse=True)
+    return present, index
+
+
+def weights_of(sample_weight: Any, y: Array) -> Array:
+    """float64 weights on the host, one a label of y; ones where they are None."""
+    return _check_sample_weight(
+        to_host(sample_weight), y, dtype=np.float64, ensure_non_negative=True
+    )
+
+
+def check_classes(classes: Array) -> None:
+    """At least two."""
     if len(classes) < 2:
         raise ValueError(
             f"y holds only one class, {classes[0]}: a classifier needs at least two classes."
         )
-    weight = _check_sample_weight(
-        to_host(sample_weight), y, dtype=np.float64, ensure_non_negative=True
-    )
-    with np.errstate(over="ignore"):
-        if class_weight is not None:
-            weight = weight * _class_weights(class_weight, classes, index, weight)[index]
-        targets = Targets(classes, index, weight)
-        if not isfinite(targets.total):
-            raise ValueError("sample_weight and class_weight overflow: divide them by a constant.")
-    if targets.total == 0:
+
+
+def check_total(total: float) -> None:
+    """A sum of weights that can be divided by."""
+    if not isfinite(total):
+        raise ValueError("sample_weight and class_weight overflow: divide them by a constant.")
+    if total == 0:
         raise ValueError("sample_weight is zero for every row: give at least one row weight.")
-    return targets
 
 
 def _places(present: Array, classes: Array) -> Array:
@@ -299,18 +331,18 @@ def _places(present: Array, classes: Array) -> Array:
     return np.searchsorted(classes, present)
 
 
-def _class_weights(class_weight: Any, classes: Array, index: Array, weight: Array) -> Array:
-    """Weight of each class; "balanced" gives every class the same share of the total weight.
+def class_weights(class_weight: Any, classes: Array, totals: Array) -> Array:
+    """Weight of each class, from the sums of the weights of its rows.
 
-    A row of weight 2 counts twice here too, as if it stood twice in X.
+    "balanced" gives every class the same share of the total weight: a row of weight 2 counts twice
+    here too, as if it stood twice in X.
     """
     if isinstance(class_weight, str) and class_weight == "balanced":
-        totals = np.bincount(index, weights=weight)
-        return np.sum(weight) / (len(classes) * np.where(totals > 0, totals, 1))
+        return np.sum(totals) / (len(classes) * np.where(totals > 0, totals, 1))
     if isinstance(class_weight, dict):
         for label, value in class_weight.items():
             check_number(f"class_weight[{label!r}]", value, at_least=0, finite=True)
-    return compute_class_weight(class_weight, classes=classes, y=classes[index])
+    return compute_class_weight(class_weight, classes=classes, y=classes)
 
 
 def check_start(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> Array:

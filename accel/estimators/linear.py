@@ -13,6 +13,8 @@ from accel.backends.interchange import (
     device_of,
     take_rows,
 )
+from accel.cluster import is_distributed
+from accel.cluster.lazily import by_partitions
 from accel.estimators.checks import Targets, arithmetic_dtype, check_rows
 from accel.estimators.prediction import (
     BLOCK_BYTES,
@@ -40,12 +42,13 @@ def linear_objective(
     l1: float = 0.0,
     sample: Objective | None = None,
 ) -> Objective:
-    """The objective of a linear model on the backend's device, where X lies or is streamed to."""
-    loss = loss_for(len(targets.classes))
+    """The objective of a linear model on the backend's device, where X lies or is brought to."""
+    loss, dtype = loss_for(len(targets.classes)), arithmetic_dtype(X, backend.xp)
+    is_here = not is_distributed(X)  # else the workers hold what goes with the rows
     return Objective(
         X,
-        backend.asarray(loss.encode_target(targets.index)),
-        backend.asarray(targets.weight / targets.total, dtype=arithmetic_dtype(X, backend.xp)),
+        backend.asarray(loss.encode_target(targets.index)) if is_here else None,
+        backend.asarray(targets.weight / targets.total, dtype=dtype) if is_here else None,
         loss=loss,
         network=Network(X.shape[1], loss.n_outputs(len(targets.classes)), bias=fit_intercept),
         alpha=alpha,
@@ -53,6 +56,7 @@ def linear_objective(
         backend=backend,
         input_scale=input_scale,
         sample=sample,
+        dtype=dtype,
     )
 
 
@@ -70,6 +74,7 @@ def coefficients(network: Network, params: NDArray[Any]) -> tuple[NDArray[Any], 
 class LinearClassifier(ClassPredictions, ArrayEstimator):
     """Predictions from coef_, intercept_ and classes_, in the namespace and on the device of X."""
 
+    @by_partitions
     def decision_function(self, X: Any) -> Array:
         """Raw predictions Z = X W + b.
 

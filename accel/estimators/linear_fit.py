@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,17 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.backends import Backend
+from accel.backends import Backend, backend_for, last_resort
 from accel.backends.base import first_line
-from accel.backends.interchange import bytes_of, is_sparse
+from accel.backends.interchange import bytes_of, device_of, is_sparse
 from accel.checkpoint import Checkpoint, digest
 from accel.estimators.account import Stages
-from accel.estimators.checks import Targets
+from accel.estimators.checks import Targets, check_rows, check_targets
 from accel.estimators.linear import linear_objective
 from accel.estimators.options import Options
 from accel.estimators.prediction import n_outputs_for
 from accel.objective import Objective, alpha_of
-from accel.placement import Place, Sizes
+from accel.placement import Place, Sizes, places
 from accel.rows import Streamed, gather, load, rows_in, sample_runs
 from accel.solvers import Plan, Progress, Solution, minimize, plan
 from accel.sources import ArraySource
@@ -84,16 +85,73 @@ class Problem:
             alpha=(1 - ratio) * strength,
             l1=ratio * strength,
         )
+        rows = brought(X, place)
         if not place.is_streamed:
-            on_disk = hasattr(X, "reader")
-            X = load(X, place.block_rows, place.backend) if on_disk else place.backend.asarray(X)
-            return build(X, self.targets)
-        source = ArraySource(X) if isinstance(X, np.ndarray) else X
+            return build(rows, self.targets)
+        source = rows.source
         n, d = source.shape
         runs = sample_runs(n, d, source.dtype.itemsize, place.sample_rows)
         known = build(place.backend.asarray(gather(source, runs)), self.targets.at(rows_in(runs)))
-        rows = Streamed(source, place.block_rows, place.backend)
         return build(rows, self.targets, sample=known)
+
+
+def brought(X: Any, place: Place) -> Any:
+    """X as an objective there takes it: whole on the device, or to be streamed to it."""
+    if place.is_streamed:
+        source = ArraySource(X) if isinstance(X, np.ndarray) else X
+        return Streamed(source, place.block_rows, place.backend)
+    is_source = hasattr(X, "reader")
+    return load(X, place.block_rows, place.backend) if is_source else place.backend.asarray(X)
+
+
+@contextmanager
+def local_problem(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    options: Options,
+    stages: Stages,
+    solver: Callable[..., str],
+    start: Callable[[Any, Targets], NDArray[Any]],
+) -> Iterator[tuple[Problem, Iterable[Place], Callable[[], Any]]]:
+    """What a LogisticRegression is to fit, after its checks, and where: in this process.
+
+    Parameters
+    ----------
+    estimator : LogisticRegression
+        Learns its number and names of columns.
+    X, y, sample_weight : array-like
+        As `fit` takes them.
+    options : Options
+        Arguments of the estimator.
+    stages : Stages
+        Takes the seconds.
+    solver : callable
+        (n_classes=) -> name of the solver.
+    start : callable
+        (X, targets) -> first parameters.
+
+    Yields
+    ------
+    problem : Problem
+        What.
+    places : iterable of Place
+        Where.
+    where : callable
+        () -> the same for people.
+    """
+    with stages("check"):
+        with device_of(X):
+            X = check_rows(estimator, X, fitting=True)
+        targets = check_targets(y, X.shape[0], sample_weight, estimator.class_weight)
+        name = solver(n_classes=len(targets.classes))
+        problem = Problem(X, targets, options, name, start(X, targets))
+    with stages("open backend"):
+        backend = backend_for(estimator.backend, X)
+        resort = last_resort(estimator.backend, backend)
+        ladder = places(X, problem.sizes, backend, resort, options.placement)
+    yield problem, ladder, backend.report
 
 
 @dataclass(frozen=True)
@@ -134,7 +192,7 @@ class _NoRoomError(Exception):
 
 def fit_linear(
     problem: Problem,
-    places: Iterable[Place],
+    ladder: Iterable[Place],
     stages: Stages,
     *,
     callback: Callable[[Objective, Progress], Any],
@@ -146,7 +204,7 @@ def fit_linear(
     ----------
     problem : Problem
         What.
-    places : iterable of Place
+    ladder : iterable of Place
         Where, see `accel.placement.places`.
     stages : Stages
         Takes the seconds of transfer, plan and solve.
@@ -172,7 +230,7 @@ def fit_linear(
     """
     said: list[str] = []
     refusal = ""
-    for place in places:
+    for place in ladder:
         said += filter(None, [place.reason])
         if refusal:
             warnings.warn(f"{refusal} {place.reason}", RuntimeWarning, stacklevel=5)

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from accel.backends import backend_for, last_resort
-from accel.backends.interchange import device_of
 from accel.estimators.account import Account, Explained, Stages
 from accel.estimators.callbacks import CallbackSupport, FitTasks, has_callbacks, managed
 from accel.estimators.checks import (
     Targets,
-    check_rows,
     check_start,
-    check_targets,
     opened,
 )
+from accel.estimators.distributed_fit import distributed_problem, is_on_cluster
 from accel.estimators.forecast import forecast
 from accel.estimators.linear import LinearClassifier, coefficients
-from accel.estimators.linear_fit import Problem, checkpoint_of, fit_linear
+from accel.estimators.linear_fit import Problem, checkpoint_of, fit_linear, local_problem
 from accel.estimators.options import Options, options_of, solver_of
 from accel.estimators.prediction import n_outputs_for
 from accel.objective import Objective
-from accel.placement import Place, places
+from accel.placement import Place
 from accel.solvers import SOLVERS, Progress, Solution, Status
 from accel.solvers.status import UNFINISHED
 
@@ -198,9 +197,10 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         X : array-like or Source (n_samples, n_features)
             NumPy, CuPy, torch, lists, a data frame, or sparse (scipy's or cupyx's, used as CSR and
             never made dense). Larger than memory: a memmap, an object with shape, dtype and row
-            slices (h5py, zarr), a path or `accel.open_data(path).X`. float64 and float32 are
-            computed in; uint8, int8, float16 and bfloat16 are trained on as they lie, in float32
-            arithmetic; everything else becomes float64. Not modified.
+            slices (h5py, zarr), a path or `accel.open_data(path).X`. On the workers of a dask
+            cluster: a dask array or data frame, or `accel.cluster.spread(path)`. float64 and
+            float32 are computed in; uint8, int8, float16 and bfloat16 are trained on as they lie,
+            in float32 arithmetic; everything else becomes float64. Not modified.
         y : array-like (n_samples,)
             Labels of any type: integers with gaps, strings, booleans. None where X is a path with
             labels.
@@ -247,52 +247,55 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         """
         if X is None:
             return super().explain()
-        other = clone(self)
-        problem = other._problem(X, y, sample_weight, None, None)
-        place = next(iter(other._places(problem)))
-        return forecast(problem, place, problem.words(type(self).__name__))
-
-    def _problem(
-        self, X: Any, y: Any, sample_weight: Any, coef_init: Any, intercept_init: Any
-    ) -> Problem:
-        """The arguments, checked."""
-        options = options_of(self)
+        if is_on_cluster(X):
+            raise ValueError(
+                "explain(X, y) is for X on this machine: on a cluster each worker plans."
+            )
+        other, stages, options = clone(self), Stages(), options_of(self)
         X, y, sample_weight = opened(X, y, sample_weight)
-        with device_of(X):
-            X = check_rows(self, X, fitting=True)
-        targets = check_targets(y, X.shape[0], sample_weight, self.class_weight)
-        solver = solver_of(self, options, n_classes=len(targets.classes))
-        start = self._start(X, targets, options, coef_init, intercept_init)
-        return Problem(X, targets, options, solver, start)
+        posed = other._posed(X, y, sample_weight, options, stages, None, None)
+        with posed as (problem, ladder, _):
+            return forecast(problem, next(iter(ladder)), problem.words(type(self).__name__))
 
-    def _places(self, problem: Problem) -> Iterator[Place]:
-        """Where to try the fit, one place after the other."""
-        backend = backend_for(self.backend, problem.X)
-        cpu = last_resort(self.backend, backend)
-        return places(problem.X, problem.sizes, backend, cpu, problem.options.placement)
+    def _posed(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        options: Options,
+        stages: Stages,
+        coef_init: Any,
+        intercept_init: Any,
+    ) -> AbstractContextManager[tuple[Problem, Iterable[Place], Callable[[], Any]]]:
+        """The problem, where to try it, and that in words: here, or on the workers of a cluster."""
+        pose = distributed_problem if is_on_cluster(X) else local_problem
+        solver = partial(solver_of, self, options)
+        start = partial(self._start, options, coef_init, intercept_init)
+        return pose(self, X, y, sample_weight, options, stages, solver, start)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, coef_init: Any, intercept_init: Any) -> None:
         stages = Stages()
         with stages("check"):
-            problem = self._problem(X, y, sample_weight, coef_init, intercept_init)
-            targets, options = problem.targets, problem.options
+            options = options_of(self)
+            X, y, sample_weight = opened(X, y, sample_weight)
+        posed = self._posed(X, y, sample_weight, options, stages, coef_init, intercept_init)
+        with posed as (problem, ladder, where):
+            targets, tasks = problem.targets, None
             checkpoint = checkpoint_of(problem, warm_start=self.warm_start)
-        with stages("open backend"):
-            ladder = self._places(problem)
-        if self.verbose:
-            print(f"Training on {backend_for(self.backend, problem.X).report()}")
-        tasks = None
-        if has_callbacks(self):
-            tasks = FitTasks(self, max_iter=options.max_iter, X=X, y=y, sample_weight=sample_weight)
+            if self.verbose:
+                print(f"Training on {where()}")
+            if has_callbacks(self):
+                data = {"X": X, "y": y, "sample_weight": sample_weight}
+                tasks = FitTasks(self, max_iter=options.max_iter, **data)
 
-        def on_progress(objective: Objective, progress: Progress) -> Any:
-            def fitted() -> dict[str, Any]:
-                params = objective.backend.to_numpy(progress.params())
-                return _fitted(objective, targets.classes, params)
+            def on_progress(objective: Objective, progress: Progress) -> Any:
+                def fitted() -> dict[str, Any]:
+                    params = objective.backend.to_numpy(progress.params())
+                    return _fitted(objective, targets.classes, params)
 
-            return self._on_progress(tasks, fitted, progress)
+                return self._on_progress(tasks, fitted, progress)
 
-        fit = fit_linear(problem, ladder, stages, callback=on_progress, checkpoint=checkpoint)
+            fit = fit_linear(problem, ladder, stages, callback=on_progress, checkpoint=checkpoint)
         attributes = _fitted(fit.objective, targets.classes, fit.params)
         ending = fit.solution.sentence(options.tol)
         account = Account(
@@ -310,7 +313,7 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         self._judge(fit.solution, ending)
 
     def _start(
-        self, X: Any, targets: Targets, options: Options, coef_init: Any, intercept_init: Any
+        self, options: Options, coef_init: Any, intercept_init: Any, X: Any, targets: Targets
     ) -> Array:
         """Start of the parameters: what was given, the last fit, or zero; on the host."""
         shape = (n_outputs_for(len(targets.classes)), X.shape[1])

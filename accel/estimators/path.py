@@ -185,5 +185,5 @@ def solve_weightings(
 ) -> Path:
     """`solve_path` for columns of weights (n_samples, n_weightings) of any sum, on the host."""
     totals = weights.sum(axis=0)
-    on_device = whole.backend.asarray(weights / totals, dtype=whole.weights.dtype)
+    on_device = whole.backend.asarray(weights / totals, dtype=whole.dtype)
     return solve_path(whole, on_device, totals, Cs, tol=tol, max_iter=max_iter)

@@ -20,6 +20,7 @@ from accel.backends.interchange import (
     to_host,
     with_out,
 )
+from accel.cluster.lazily import by_partitions, computed
 from accel.estimators.checks import COMPACT
 from accel.losses import LOSSES, Loss
 from accel.network import Network
@@ -49,6 +50,7 @@ class ClassPredictions(ClassifierMixin):  # type: ignore[misc]
         """What makes probabilities of raw predictions."""
         return loss_for(len(self.classes_))
 
+    @by_partitions
     def predict_proba(self, X: Any) -> Array:
         """Probability of every class.
 
@@ -60,12 +62,14 @@ class ClassPredictions(ClassifierMixin):  # type: ignore[misc]
         Returns
         -------
         array (n_samples, n_classes)
-            Rows sum to one; in the namespace and on the device of X.
+            Rows sum to one; in the namespace and on the device of X. As all predictions, lazily
+            where X is a dask collection.
         """
         with device_of(X):
             raw = self._raw_prediction(X)
             return self._link.probabilities(raw, xp=namespace(raw))
 
+    @by_partitions
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithm of the probability of every class, computed from Z: never log(0).
 
@@ -83,6 +87,7 @@ class ClassPredictions(ClassifierMixin):  # type: ignore[misc]
             raw = self._raw_prediction(X)
             return self._link.log_probabilities(raw, xp=namespace(raw))
 
+    @by_partitions
     def predict(self, X: Any) -> Array:
         """Most probable label of every row.
 
@@ -123,8 +128,8 @@ class ClassPredictions(ClassifierMixin):  # type: ignore[misc]
         """
         from sklearn.metrics import accuracy_score  # 40 ms that `import accel` need not pay
 
-        labels, weight = to_host(self.predict(X)), to_host(sample_weight)
-        return float(accuracy_score(to_host(y), labels, sample_weight=weight))
+        labels, y, weight = computed(self.predict(X), y, sample_weight)
+        return float(accuracy_score(to_host(y), to_host(labels), sample_weight=to_host(weight)))
 
 
 def most_probable(raw: Array, *, xp: Any) -> Array:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from accel.cluster import is_distributed
 from accel.conditioning import Standardised, coordinates, row_space
 from accel.objective import Objective
 from accel.solvers.curvature import affordable
@@ -144,7 +145,9 @@ def _plan_by_sample(
     L-BFGS takes 4 to 8 passes in all, where Newton's method from zero takes 20 to 40 (measured,
     samples of a sixteenth of the rows, more than 40 a column).
     """
-    name = "lbfgs" if solver_name == "auto" else solver_name
+    name, needs_rows = solver_name, solver_name == "newton-cholesky" and is_distributed(objective.X)
+    if solver_name == "auto" or needs_rows:
+        name = "lbfgs"
     solver = SOLVERS[name](learning_rate)
     if not solver.may_condition:
         return Plan(objective, start, solver, solver_name, _asked_for(solver_name), Counter())
@@ -172,10 +175,12 @@ def _plan_by_sample(
     with np.errstate(all="ignore"):
         problem = coordinates(objective, start.dtype).of(objective, objective, start)
     reasons += _of_columns(problem)
+    if needs_rows:
+        reasons.append("newton-cholesky needs all rows in one place; the optimum is the same.")
     if name == "lbfgs" and is_rich:
         solver = LBFGS(inverse=sample_newton(problem, problem.start))
         reasons.append(FROM_SAMPLE)
-    elif solver_name == "auto":
+    elif solver_name == "auto" or needs_rows:
         reasons.append(TOO_POOR)
     else:
         reasons += _asked_for(solver_name)
