@@ -202,6 +202,9 @@ def train_command(
     learning_rate: Annotated[
         float | None, typer.Option(help="Of solver gd [0.01], of mlp [0.001].")
     ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Of a dask cluster that fits data on disk, tcp://HOST:8786.")
+    ] = None,
     test_size: Annotated[float, typer.Option(help="Share of rows held out.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Of the split and of mlp.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path("accel-out"),
@@ -222,6 +225,11 @@ def train_command(
     stages = Stages()
     console = Console()
     estimator = build(model, given, seed)
+    if scheduler is not None:
+        if model != "logistic" or data is None:
+            raise ValueError("scheduler is for --model logistic and --data on a shared disk.")
+        data = data.resolve()  # workers may run in other folders
+        placement = "stream"  # the rows are read by the workers, and for predictions
     with stages("load"):
         loaded = open_or_load(data, target, weight, placement) if data else datasets.load_digits()
     console.print(f"{escape(loaded.name)}: X {loaded.X.shape} {loaded.X.dtype}", highlight=False)
@@ -233,7 +241,9 @@ def train_command(
     with warnings.catch_warnings(record=True) as caught, ProgressLine(console) as line:
         warnings.simplefilter("always", ConvergenceWarning)
         estimator.set_params(callback=line)
-        trained = train(loaded, estimator, out, stages, test_size=test_size, seed=seed)
+        trained = train(
+            loaded, estimator, out, stages, test_size=test_size, seed=seed, scheduler=scheduler
+        )
     _print_trained(console, trained, stages)
     if explain:
         console.print(trained.model.explain(), highlight=False, markup=False, soft_wrap=True)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from accel import plots
-from accel.backends import Backend, get_backend
-from accel.backends.interchange import to_host
+from accel.backends import get_backend
 from accel.datasets import DataError, Dataset, load, whole
 from accel.disk import prepare_folder, write_atomically
 from accel.estimators import LogisticRegression, MLPClassifier
 from accel.estimators.account import Stages
 from accel.files import save_model
+from accel.held_out import held_out
 from accel.solvers import Status
 from accel.sources import Data, open_data
 
@@ -175,66 +175,6 @@ def open_or_load(
     return whole(data) if is_loaded else data
 
 
-class Cut:
-    """Rows in memory, cut in two.
-
-    Parameters
-    ----------
-    data : Dataset
-        All rows.
-    train, test : ndarray of int
-        Places of those to learn from and of those held out.
-    """
-
-    def __init__(self, data: Dataset, train: Array, test: Array) -> None:
-        self._X, self._y = (data.X[train], data.X[test]), data.y[train]
-        weight = data.sample_weight
-        self._weight = None if weight is None else weight[train]
-
-    def bring(self, backend: Backend) -> None:
-        """Rows to learn from to the device."""
-        self._X = (backend.asarray(self._X[0]), self._X[1])
-        backend.synchronize()
-
-    def fit(self, model: Any) -> None:
-        """Learn from the first part."""
-        model.fit(self._X[0], self._y, *([] if self._weight is None else [self._weight]))
-
-    def predictions(self, model: Any) -> tuple[Array, Array]:
-        """Labels of both parts, on the host."""
-        return to_host(model.predict(self._X[0])), model.predict(self._X[1])
-
-
-class Masked:
-    """Rows on disk, all of them read in every pass; those held out weigh nothing.
-
-    Parameters
-    ----------
-    data : Data
-        All rows.
-    train, test : ndarray of int
-        Places of those to learn from and of those held out.
-    """
-
-    def __init__(self, data: Data, train: Array, test: Array) -> None:
-        self._data, self._train, self._test = data, train, test
-        given = data.sample_weight
-        self._weight = np.ones(len(data.y)) if given is None else given.copy()
-        self._weight[test] = 0
-
-    def bring(self, backend: Backend) -> None:
-        """The fit does, block by block."""
-
-    def fit(self, model: Any) -> None:
-        """Learn from the rows that weigh something."""
-        model.fit(self._data.X, self._data.y, self._weight)
-
-    def predictions(self, model: Any) -> tuple[Array, Array]:
-        """Labels of both parts, by one pass."""
-        labels = model.predict(self._data.X)
-        return labels[self._train], labels[self._test]
-
-
 def train(
     data: Dataset | Data,
     model: Any,
@@ -243,6 +183,7 @@ def train(
     *,
     test_size: float,
     seed: int,
+    scheduler: str | None = None,
 ) -> Trained:
     """Split, fit, judge, and write the model and the pictures.
 
@@ -260,6 +201,8 @@ def train(
         Share of the rows held out, between 0 and 1.
     seed : int
         Of the split.
+    scheduler : str, optional
+        Address of a dask scheduler, on whose workers data on disk is fitted.
 
     Returns
     -------
@@ -273,11 +216,8 @@ def train(
     """
     prepare_folder(out)
     train_rows, test_rows = split(data, test_size=test_size, seed=seed)
-    parts = PARTS[type(data)](data, train_rows, test_rows)
-    with stages("open backend"):
-        backend = get_backend(model.backend)
-    with stages("transfer"):
-        parts.bring(backend)
+    parts = held_out(data, train_rows, test_rows, scheduler)
+    parts.bring(model.backend, stages)
     with stages("train"):
         _fit(model, parts)
     files = {name: out / name for name in ("model.npz", "cost.png", "confusion.png", "report.txt")}
@@ -286,9 +226,6 @@ def train(
     with stages("predict"):
         on_train, on_test = parts.predictions(model)
     return _judged(model, data.y, (train_rows, on_train), (test_rows, on_test), files, stages)
-
-
-PARTS: dict[type, Any] = {Dataset: Cut, Data: Masked}
 
 
 def _judged(

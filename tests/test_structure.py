@@ -30,6 +30,7 @@ ORDER = [
     {"files"},
     {"datasets"},
     {"plots", "progress"},
+    {"held_out"},
     {"benchmark", "train"},
     {"tutorial"},
     {"cli"},

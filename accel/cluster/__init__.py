@@ -5,6 +5,6 @@ model belongs here: a part is whatever has ``value_and_grad``, ``curvature`` and
 """
 
 from accel.cluster.distributed import ClusterError, Distributed, is_distributed
-from accel.cluster.inputs import Spread, is_dask, spread
+from accel.cluster.inputs import Spread, frame, is_dask, spread
 
-__all__ = ["ClusterError", "Distributed", "Spread", "is_dask", "is_distributed", "spread"]
+__all__ = ["ClusterError", "Distributed", "Spread", "frame", "is_dask", "is_distributed", "spread"]

@@ -57,7 +57,7 @@ def spread(path: str | Path | Source, y: Any = None, sample_weight: Any = None) 
     """
     source = path
     if isinstance(path, str | Path):
-        data = open_data(Path(path))
+        data = open_data(Path(path).resolve())  # workers may run in other folders
         source = data.X
         y = data.y if y is None else y
         sample_weight = data.sample_weight if sample_weight is None else sample_weight
@@ -73,6 +73,26 @@ def spread(path: str | Path | Source, y: Any = None, sample_weight: Any = None) 
             "array of it (dask.array.from_array, from_zarr)."
         ) from None
     return Spread(found, y, sample_weight)
+
+
+def frame(source: Any) -> Any:
+    """A table that is read in order, as a dask data frame of the same rows and columns.
+
+    Parameters
+    ----------
+    source : TableSource
+        Parquet or CSV files at paths that are the same for every worker.
+
+    Returns
+    -------
+    dask.dataframe.DataFrame
+        Its features; partitions follow the files and their row groups.
+    """
+    import dask.dataframe as dd
+
+    read = {".parquet": dd.read_parquet, ".csv": dd.read_csv}[source.stamps[0].path.suffix.lower()]
+    paths = [str(stamp.path) for stamp in source.stamps]
+    return read(paths)[list(source.feature_names)]
 
 
 def is_dask(X: Any) -> bool:
