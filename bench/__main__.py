@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from textwrap import fill
 
-from bench import coordinates, networks_page, optima
+from bench import coordinates, networks_page, optima, scale_page
 from bench.compare import compare
 from bench.convergence_report import WIDTH, pictures, summary
 from bench.report import between_marks, load, machine_line, newest, readme_table, report
@@ -15,6 +15,7 @@ from bench.report import between_marks, load, machine_line, newest, readme_table
 ROOT = Path(__file__).resolve().parents[1]
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "convergence.md"
 NETWORKS = ROOT / "docs" / "networks.md"
+SCALE = ROOT / "docs" / "scale.md"
 PAGE_MARKS = ("<!-- convergence -->", "<!-- /convergence -->")
 
 
@@ -47,6 +48,12 @@ def _networks(options: argparse.Namespace) -> None:
     print(f"written to {NETWORKS}")
 
 
+def _scale(options: argparse.Namespace) -> None:
+    run = load(options.json) if options.json else newest("stream", "bench/test_scale.py")
+    scale_page.write(run, SCALE)
+    print(f"written to {SCALE}")
+
+
 def _optima(options: argparse.Namespace) -> None:
     optima.write(options.case)
 
@@ -60,6 +67,7 @@ COMMANDS = {
     "compare": _compare,
     "convergence": _convergence,
     "networks": _networks,
+    "scale": _scale,
     "optima": _optima,
     "coordinates": _coordinates,
 }
@@ -86,6 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
     five.add_argument("--out", type=Path, default=Path("docs/pictures/coordinates.png"))
     six = commands.add_parser("networks", help="write the figures of docs/networks.md")
     six.add_argument("json", nargs="?", type=Path, help="default: the newest in bench/results/")
+    seven = commands.add_parser("scale", help="write the figures of docs/scale.md")
+    seven.add_argument("json", nargs="?", type=Path, help="default: the newest in bench/results/")
     options = parser.parse_args(arguments)
     try:
         COMMANDS[options.command](options)

@@ -1,0 +1,105 @@
+"""A cluster of two processes on this machine beside one process: the fit, and what dask costs."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+from accel import LogisticRegression
+from accel.benchmark.timer import summary
+from bench.conftest import ROWS
+
+PARTITIONS = (1, 2, 8, 32, 128)
+FEATURES = (20, 1000)
+PASSES = 12
+N_BYTES = {True: 256 << 20, False: 2 << 30}
+N_FEATURES = 784
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two workers of one thread each, in processes of their own."""
+    distributed = pytest.importorskip("distributed")
+    quiet = {"dashboard_address": ":0", "silence_logs": 50}
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, **quiet) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+def pass_seconds(n_partitions, n_features):
+    """Seconds from one update of gradient descent to the next, over rows that cost nothing."""
+    import dask.array as da
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(10 * n_partitions, n_features)).astype(np.float32)
+    y, seen = np.arange(len(X)) % 2, []
+    model = LogisticRegression(
+        solver="gd", max_iter=PASSES, tol=0.0, callback=lambda _: seen.append(time.perf_counter())
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it does not converge
+        model.fit(da.from_array(X, chunks=(10, -1)), y)
+    return np.diff(seen).tolist()
+
+
+@pytest.mark.parametrize("n_features", FEATURES)
+@pytest.mark.parametrize("n_partitions", PARTITIONS)
+def test_overhead_of_a_pass(request, client, n_partitions, n_features):
+    pass_seconds(2, n_features)  # imports on the workers
+    found = pass_seconds(n_partitions, n_features)
+    request.config.stash[ROWS].append({
+        "kind": "cluster pass", "case": f"{n_partitions} partitions, {n_features} columns",
+        "contender": "accel on dask, 2 workers", "partitions": n_partitions,
+        "features": n_features, **summary(found), "valid": True,
+    })  # fmt: skip
+
+
+def rows(n):
+    """The same rows for everybody, made where they are needed."""
+    rng = np.random.default_rng(n)
+    X = rng.normal(size=(n, N_FEATURES)).astype(np.float32)
+    return X, (X[:, 0] + X[:, 1] > rng.logistic(size=n)).astype(np.int8)
+
+
+def test_two_processes_beside_one(request, client):
+    """To the same optimum, X in memory on both sides; in turn, so that noise meets both."""
+    import dask.array as da
+
+    quick = request.config.getoption("--quick")
+    n = N_BYTES[quick] // (4 * N_FEATURES)
+    X, y = rows(n)
+    n_parts = 8
+    chunk = -(-n // n_parts)
+    on_workers = da.from_array(X, chunks=(chunk, -1)).persist()
+    client.run(lambda: None)
+    seconds = {"one process": [], "one process, stream": [], "2 workers": []}
+    models = {}
+    fits = {
+        "one process": lambda: LogisticRegression(backend="numpy").fit(X, y),
+        "one process, stream": lambda: LogisticRegression(
+            backend="numpy", placement="stream").fit(X, y),
+        "2 workers": lambda: LogisticRegression(backend="numpy").fit(on_workers, y),
+    }  # fmt: skip
+    for _ in range(2 if quick else 3):
+        for name, fit in fits.items():
+            started = time.perf_counter()
+            models[name] = fit()
+            seconds[name].append(time.perf_counter() - started)
+    best = min(model.objective_ for model in models.values())
+    for name, model in models.items():
+        gap = model.objective_ / best - 1
+        request.config.stash[ROWS].append({
+            "kind": "cluster fit", "case": f"fit of {X.nbytes / 1e9:.2g} GB float32",
+            "contender": name, "shape": [n, N_FEATURES, 1], **summary(seconds[name]),
+            "passes": model.n_passes_, "solve_s": model.account_.seconds["solve"],
+            "objective": model.objective_, "gradient": model.gradient_norm_, "gap": gap,
+            "ratio": statistics.median(seconds[name]) / statistics.median(seconds["one process"]),
+            "valid": model.gradient_norm_ <= 1e-4,
+        })  # fmt: skip
+        assert model.gradient_norm_ <= 1e-4
