@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.backends.interchange import rows_of
-from accel.sources import DataError, Source
+from accel.sources import DataError, Source, close
 
 if TYPE_CHECKING:
     from accel.backends import Backend
@@ -59,10 +60,10 @@ class Streamed:
 
     def map(self, function: Callable[[Array, slice], Any]) -> Iterator[Any]:
         """function(X, rows) of every block, in order; see `Backend.streamer`."""
-        n, read = self.shape[0], self.source.reader()
+        n, reader = self.shape[0], self.source.reader()
         cuts = [slice(k, min(k + self.block_rows, n)) for k in range(0, n, self.block_rows)]
-        read = read if self._is_checked else self._checked(read)
-        yield from self._streamer.map(function, read, cuts)
+        read = reader if self._is_checked else self._checked(reader)
+        yield from self._streamer.map(function, read, cuts, partial(close, reader))
         self._is_checked = True
 
     def _checked(self, read: Callable[[slice, Array], None]) -> Callable[[slice, Array], None]:
@@ -164,12 +165,16 @@ def gather(source: Source, runs: list[slice]) -> Array:
     """
     d, dtype = source.shape[1], np.dtype(source.dtype)
     out = np.empty((sum(run.stop - run.start for run in runs), d), dtype)
-    read, done = source.reader(), 0
+    reader, done = source.reader(), 0
+    read = reader
     if not source.is_random:
-        read = _in_order(read, source, max(1, GATHER_BYTES // (d * dtype.itemsize)))
-    for run in runs:
-        read(run, out[done : done + run.stop - run.start])
-        done += run.stop - run.start
+        read = _in_order(reader, source, max(1, GATHER_BYTES // (d * dtype.itemsize)))
+    try:
+        for run in runs:
+            read(run, out[done : done + run.stop - run.start])
+            done += run.stop - run.start
+    finally:
+        close(reader)
     return out
 
 

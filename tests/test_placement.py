@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from accel.backends.streaming import HOST_BUFFERS, Pipeline
 from accel.placement import Sizes, places, size
 from accel.rows import Streamed
 from accel.sources import ArraySource
+from accel.sources.base import InOrder
 from tests import strict
 
 GB = 10**9
@@ -228,7 +230,7 @@ def test_a_block_is_copied_while_the_one_before_is_computed_on():
         log.append(("compute", int(block[0, 0])))
 
     cuts = [slice(k, k + 2) for k in range(0, 12, 2)]
-    list(pipeline.map(compute, lambda rows, out: np.copyto(out, X[rows]), cuts))
+    list(pipeline.map(compute, lambda rows, out: np.copyto(out, X[rows]), cuts, int))
     place = {event: k for k, event in enumerate(log)}
     for k in range(6):
         assert place["copy", k] < place["ready", k] < place["compute", k]
@@ -250,6 +252,46 @@ def test_a_gpu_streams_long_blocks_and_cuts_them_by_four():
     assert backend.is_out_of_memory(refused)
     assert backend.is_out_of_memory(MemoryError())
     assert not backend.is_out_of_memory(RuntimeError())
+
+
+class InTurn(ArraySource):
+    """Rows in order only; the thread of one block finds no memory before it reads."""
+
+    def reader(self):
+        read, base = InOrder(self, lambda out: None, lambda: None), super().reader()
+
+        def checked(rows, out):
+            read(rows, out)
+            base(rows, out)
+
+        checked.close = read.close
+        return checked
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_who_waits_for_a_turn_that_never_comes_is_let_go(backend, monkeypatch, at):
+    """Threads of later blocks wait for the rows of a thread that has died without reading them."""
+    X = np.arange(4000.0)[:, None]
+    rows = Streamed(InTurn(X), 100, backend)
+    checked = rows._checked
+
+    def dies(read):
+        read = checked(read)
+
+        def reading(cut, out):
+            if cut.start == 100 * at:
+                time.sleep(0.05)  # let the others come and wait
+                raise MemoryError("no room")
+            read(cut, out)
+
+        return reading
+
+    monkeypatch.setattr(rows, "_checked", dies)
+    with pytest.raises(MemoryError, match="no room"):
+        list(rows.map(lambda block, _: 0))
+    monkeypatch.undo()
+    parts = list(rows.map(lambda block, _: backend.to_numpy(block).copy()))
+    assert (np.concatenate(parts) == X).all()
 
 
 def test_a_pass_that_is_left_leaves_its_buffers_usable(backend):

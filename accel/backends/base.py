@@ -129,11 +129,13 @@ class Streamer(Protocol):
         function: Callable[[Array, slice], Any],
         read: Callable[[slice, Array], None],
         cuts: Sequence[slice],
+        abandon: Callable[[], None],
     ) -> Iterator[Any]:
         """function(X, rows) for each of the cuts, in order, X on the device.
 
         read(rows, out) fills out in host memory and is called from threads, in the order of the
-        cuts. The blocks lie in buffers that are used again: a result holds no view of them.
+        cuts; abandon() is called at the end and lets go who waits in it. The blocks lie in buffers
+        that are used again: a result holds no view of them.
         """
 
 

@@ -223,6 +223,7 @@ class ThreadedStream:
         function: Callable[[Any, slice], Any],
         read: Callable[[slice, Any], None],
         cuts: Sequence[slice],
+        abandon: Callable[[], None],
     ) -> Iterator[Any]:
         """See `accel.backends.base.Streamer`."""
 
@@ -238,7 +239,10 @@ class ThreadedStream:
             finally:
                 self._free.append(buffer)
 
-        return _on_threads(run, cuts, _n_threads() + READERS)
+        try:
+            yield from _on_threads(run, cuts, _n_threads() + READERS)
+        finally:
+            abandon()
 
 
 def _on_threads(

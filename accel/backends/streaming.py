@@ -41,10 +41,11 @@ class Pipeline:
         function: Callable[[Array, slice], Any],
         read: Callable[[slice, Array], None],
         cuts: Sequence[slice],
+        abandon: Callable[[], None],
     ) -> Iterator[Any]:
-        """function(X, rows) for each block, in order; see `Backend.streamer`."""
+        """function(X, rows) for each block, in order; see `accel.backends.base.Streamer`."""
         blocks = uploaded(
-            cuts, lambda k, out: read(cuts[k], out), self._host, self._device, self._link
+            cuts, lambda k, out: read(cuts[k], out), self._host, self._device, self._link, abandon
         )
         with closing(blocks):
             for rows, X in zip(cuts, blocks, strict=True):
@@ -57,6 +58,7 @@ def uploaded(
     host: Sequence[Array],
     device: Sequence[Array],
     link: Uploader,
+    abandon: Callable[[], None] = lambda: None,
 ) -> Generator[Array, None, None]:
     """The blocks of a pass on the device, one after the other.
 
@@ -72,6 +74,8 @@ def uploaded(
         Two buffers: a block is copied into one while the other is computed on.
     link : Uploader
         What copies.
+    abandon : callable, optional
+        Called at the end, however it came: ends what a thread in fill may still wait for.
 
     Yields
     ------
@@ -106,6 +110,7 @@ def uploaded(
                 yield present
             present = following
     finally:  # a pass that is left early leaves no copy behind that writes into its arrays
+        abandon()
         pool.shutdown(wait=True, cancel_futures=True)
         for token in tokens:
             if token is not None:
