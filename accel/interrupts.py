@@ -43,13 +43,15 @@ class Interrupts:
 class SureInterrupts:
     """Inside it Ctrl-C raises KeyboardInterrupt, and `check` raises it again if nobody saw it.
 
-    Python swallows what is raised in a destructor: one press in some twenty would be lost. In the
-    main thread and where nobody else handles the signal; elsewhere it does nothing.
+    Python swallows what is raised in a destructor: one press in some twenty would be lost, and one
+    SIGTERM inside a `Termination` likewise. In the main thread and where nobody else handles the
+    signal; elsewhere it does nothing.
     """
 
     def __init__(self) -> None:
         self._seen = False
         self._before: Handler = None
+        self._termination = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
 
     def __enter__(self) -> SureInterrupts:
         self._before = _installed(self._raise)
@@ -66,7 +68,7 @@ class SureInterrupts:
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if there was one."""
-        if self._seen:
+        if self._seen or getattr(self._termination, "seen", False):
             raise KeyboardInterrupt
 
     def _raise(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
@@ -113,4 +115,5 @@ class Termination:
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.seen = True
-        signal.raise_signal(signal.SIGINT)
+        handler = signal.getsignal(signal.SIGINT)  # SIG_IGN in the background of a shell
+        (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)

@@ -284,11 +284,12 @@ def test_an_interrupt_that_a_destructor_swallows_ends_the_fit_at_the_next_update
     seen, swallowed = [], []
     X = rng.normal(size=(50, 3))
     model = LogisticRegression(solver="gd", max_iter=1000, tol=0.0, callback=press)
-    before = signal.getsignal(signal.SIGINT)
+    # what runs in the background of a shell ignores it
+    outer = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(sys, "unraisablehook", swallowed.append)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, np.arange(50) % 2)
     assert len(swallowed) == 1
     assert seen == [0, 1, 2]
     assert model.status_ is Status.INTERRUPTED
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.signal(signal.SIGINT, outer) is signal.default_int_handler

@@ -195,7 +195,12 @@ def test_kill_9_at_fifty_random_moments(folder):
     assert done.stdout.startswith("kills 50")
 
 
-def test_sigterm_ends_in_one_line_with_the_model_so_far(folder, tmp_path):
+SIGINT_IN = {"foreground": signal.SIG_DFL, "background": signal.SIG_IGN}
+
+
+@pytest.mark.parametrize("where", SIGINT_IN)
+def test_sigterm_ends_in_one_line_with_the_model_so_far(folder, tmp_path, where):
+    """In the background of a shell too, where SIGINT is ignored."""
     arguments = ("train", "--data", folder, "--out", tmp_path / "out", "--placement", "stream",
                  "--solver", "gd", "--learning-rate", "1e-9", "--max-iter", "10000000",
                  "--tol", "0", "--backend", "numpy")  # fmt: skip
@@ -205,6 +210,7 @@ def test_sigterm_ends_in_one_line_with_the_model_so_far(folder, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, SIGINT_IN[where]),
     ) as process:
         until = time.monotonic() + 60
         while not (tmp_path / "store" / "last.npz").exists() and time.monotonic() < until:
