@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from accel.backends import get_backend
-from accel.backends.interchange import to_host
 from accel.cluster import frame, spread
 from accel.datasets import DataError, Dataset
 from accel.estimators.account import Stages
@@ -19,8 +18,8 @@ Array = Any
 class Parts(Protocol):
     """Two parts of the rows, for one fit."""
 
-    def bring(self, backend: str, stages: Stages) -> None:
-        """Open the backend, and bring to its device what is not brought by the fit itself."""
+    def check(self, backend: str, stages: Stages) -> None:
+        """Prove that the fit can have its backend, before it is begun."""
 
     def fit(self, model: Any) -> None:
         """Learn from the first part."""
@@ -61,13 +60,10 @@ class InMemory:
         weight = data.sample_weight
         self._weight = None if weight is None else weight[train]
 
-    def bring(self, backend: str, stages: Stages) -> None:
-        """Rows to learn from to the device."""
+    def check(self, backend: str, stages: Stages) -> None:
+        """The fit brings them, if there is room."""
         with stages("open backend"):
-            opened = get_backend(backend)
-        with stages("transfer"):
-            self._X = (opened.asarray(self._X[0]), self._X[1])
-            opened.synchronize()
+            get_backend(backend)
 
     def fit(self, model: Any) -> None:
         """Learn from the first part."""
@@ -75,7 +71,7 @@ class InMemory:
 
     def predictions(self, model: Any) -> tuple[Array, Array]:
         """Labels of both parts."""
-        return to_host(model.predict(self._X[0])), model.predict(self._X[1])
+        return model.predict(self._X[0]), model.predict(self._X[1])
 
 
 class OnDisk:
@@ -87,7 +83,7 @@ class OnDisk:
         self._weight = np.ones(len(data.y)) if given is None else given.copy()
         self._weight[test] = 0
 
-    def bring(self, backend: str, stages: Stages) -> None:
+    def check(self, backend: str, stages: Stages) -> None:
         """The fit brings them, block by block."""
         with stages("open backend"):
             get_backend(backend)
@@ -109,7 +105,7 @@ class OnCluster(OnDisk):
         super().__init__(data, train, test)
         self._scheduler = scheduler
 
-    def bring(self, backend: str, stages: Stages) -> None:
+    def check(self, backend: str, stages: Stages) -> None:
         """Each worker opens its own backend."""
 
     def fit(self, model: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from accel.backends.interchange import bytes_of, in_dtype, is_sparse
 from accel.cluster import is_distributed
-from accel.rows import map_rows
+from accel.rows import is_streamed, map_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -244,6 +244,15 @@ class Objective:
         other.alpha = alpha
         penalty = self.network.penalty(alpha)
         other.penalty = self.backend.asarray(penalty, dtype=self.dtype)
+        return other
+
+    def with_smaller_blocks(self) -> Objective:
+        """The same problem, computed in blocks of a quarter."""
+        other = copy(self)
+        other.backend = self.backend.with_smaller_blocks()
+        if is_streamed(self.X):
+            other.X = self.X.with_smaller_blocks(other.backend)
+        other._block = other._best_block()
         return other
 
     def mean_curvature(self, rows: slice) -> tuple[Array, Array]:

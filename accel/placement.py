@@ -21,7 +21,7 @@ SAMPLE_SHARE = 16
 SAMPLE_ROWS_PER_COLUMN = 40
 SAMPLE_BYTES = 256 << 20
 FEWEST_SAMPLE_ROWS = 4096
-SAMPLE_OF_FREE = 8
+SAMPLE_OF_ROOM = 4
 SMALLER_TWICE = 2
 PLACEMENTS = ("auto", "resident", "stream")
 
@@ -53,19 +53,19 @@ class Sizes:
         return self.shape[0] * (4 + 8 + self.real_bytes * (1 + self.n_outputs))
 
     @property
-    def needed_bytes(self) -> int:
-        """X and what goes with its rows."""
-        return self.stored_bytes + self.vector_bytes
+    def host_bytes(self) -> int:
+        """What goes with the rows on the host: the places of the labels, and float64 weights."""
+        return self.shape[0] * (8 + 8)
 
     @property
     def row_bytes(self) -> int:
         """A row of X on its way through the model and back."""
         return self.real_bytes * (self.shape[1] + 4 * self.n_outputs)
 
-    def sample_rows(self, free_bytes: int) -> int:
-        """Rows of the sample of a streamed X, where so much is free."""
+    def sample_rows(self, room: int) -> int:
+        """Rows of the sample of a streamed X, where a fit may take so many bytes."""
         n, d = self.shape
-        most = halved_until(SAMPLE_BYTES, free_bytes // SAMPLE_OF_FREE)
+        most = halved_until(SAMPLE_BYTES, room // SAMPLE_OF_ROOM)
         wanted = max(FEWEST_SAMPLE_ROWS, n // SAMPLE_SHARE, SAMPLE_ROWS_PER_COLUMN * (d + 1))
         return max(1, min(n, wanted, most // (self.real_bytes * d)))
 
@@ -96,7 +96,12 @@ class Place:
 
 
 def places(
-    X: Array, sizes: Sizes, backend: Backend, last_resort: Backend | None, asked: str
+    X: Array,
+    sizes: Sizes,
+    backend: Backend,
+    last_resort: Backend | None,
+    asked: str,
+    share: int = 1,
 ) -> Iterator[Place]:
     """Where to try a fit, one place after the other as memory runs out.
 
@@ -112,17 +117,19 @@ def places(
         The CPU, where the backend was not required by name.
     asked : {"auto", "resident", "stream"}
         "auto" prefers, the others require.
+    share : int, default=1
+        How many such fits the free memory is for, as where a machine holds many partitions.
 
     Yields
     ------
     Place
         X whole on the device if it fits, in smaller and smaller blocks; then streamed, likewise;
-        then the last resort. Free memory is asked for anew for each.
+        then the last resort. Free memory is asked for anew where it decides.
 
     Raises
     ------
     MemoryError
-        If it is plain beforehand that there is no room.
+        If there is no place at all.
     ValueError
         If X of this kind cannot be placed as asked.
     """
@@ -131,70 +138,90 @@ def places(
         raise ValueError(
             "placement='stream' is for X in host memory or on disk, dense: leave it 'auto'."
         )
+    tried = False
+    for device in filter(None, (backend, last_resort)):
+        for place in _on(device, X, sizes, asked, share):
+            tried = True
+            is_last = device is last_resort and not place.reason
+            yield replace(place, reason="Placement: on the CPU.") if is_last else place
+    if not tried:
+        room = size(_room(last_resort or backend, share))
+        needed, beside = _needed(sizes, last_resort or backend)
+        raise MemoryError(
+            f"placement={asked!r}: the fit needs {size(needed)}, {size(beside)} of it for labels, "
+            f"weights and curvatures, and there is room for {room}: free memory, or fit fewer rows."
+        )
+
+
+def _on(device: Backend, X: Array, sizes: Sizes, asked: str, share: int) -> Iterator[Place]:
+    """The places on one device."""
+    is_at_home = is_device_array(X) or is_sparse(X) or (_is_in_memory(X) and device.is_host)
     if asked != "stream":
-        yield from _resident(X, sizes, backend, asked)
-    if asked == "stream" or (asked == "auto" and can_stream and not _is_at_home(X, backend)):
-        yield from _streamed(X, sizes, backend, asked)
-    if last_resort is not None:
-        for place in places(X, sizes, last_resort, None, asked):
-            yield replace(place, reason=place.reason or "Placement: on the CPU.")
+        yield from _resident(sizes, device, share, is_at_home=is_at_home)
+    if asked == "stream" or (asked == "auto" and not is_at_home):
+        yield from _streamed("memory" if _is_in_memory(X) else "disk", sizes, device, asked, share)
 
 
-def _resident(X: Array, sizes: Sizes, backend: Backend, asked: str) -> Iterator[Place]:
+def _resident(sizes: Sizes, backend: Backend, share: int, *, is_at_home: bool) -> Iterator[Place]:
     """X whole, where it is already or has room."""
-    room, reason = _room(backend), ""
-    if not _is_at_home(X, backend):
-        account = f"the fit needs {size(sizes.needed_bytes)}, there is room for {size(room)}"
-        if sizes.needed_bytes > room:
-            if asked == "resident":
-                raise MemoryError(
-                    f"placement='resident': {account} on {backend.name}, use placement='auto'."
-                )
+    room, reason = _room(backend, share), ""
+    if not is_at_home:
+        needed, _ = _needed(sizes, backend)
+        if needed > room:
             return
-        reason = f"Placement: {account}: X is loaded whole on {backend.name}."
+        reason = (
+            f"Placement: the fit needs {size(needed)}, there is room for {size(room)}: "
+            f"X is loaded whole on {backend.name}."
+        )
     for cut in range(1, 2 + SMALLER_TWICE):
-        yield _place(sizes, backend, is_streamed=False, reason=reason)
+        yield _place(sizes, backend, share, is_streamed=False, reason=reason)
         backend = backend.with_smaller_blocks()
         reason = f"Placement: X whole on {backend.name}, in blocks of 1/{4**cut} of their size."
 
 
-def _streamed(X: Array, sizes: Sizes, backend: Backend, asked: str) -> Iterator[Place]:
+def _streamed(
+    source: str, sizes: Sizes, backend: Backend, asked: str, share: int
+) -> Iterator[Place]:
     """X brought block by block, where at least what goes with its rows has room."""
-    source = "memory" if isinstance(X, np.ndarray) else "disk"
     for _ in range(1 + SMALLER_TWICE):
-        room = _room(backend)
-        if sizes.vector_bytes > room:
+        room, (needed, beside) = _room(backend, share), _needed(sizes, backend)
+        if beside > room:
             return
-        place = _place(sizes, backend, is_streamed=True, reason="")
+        place = _place(sizes, backend, share, is_streamed=True, reason="")
         block = size(place.block_rows * sizes.stored_bytes / sizes.shape[0])
-        why = (
-            "asked for"
-            if asked == "stream"
-            else f"the fit needs {size(sizes.needed_bytes)}, there is room for {size(room)} on "
-            f"{backend.name}"
+        why = "asked for: " if asked == "stream" else ""
+        if not why and needed > room:
+            why = (
+                f"the fit needs {size(needed)}, there is room for {size(room)} on {backend.name}: "
+            )
+        yield replace(
+            place, reason=f"Placement: {why}X is streamed from {source} in blocks of {block}."
         )
-        reason = f"Placement: {why}: X is streamed from {source} in blocks of {block}."
-        yield replace(place, reason=reason)
         backend = backend.with_smaller_blocks()
 
 
-def _room(backend: Backend) -> int:
+def _needed(sizes: Sizes, backend: Backend) -> tuple[int, int]:
+    """What the fit needs there, and what of it goes with the rows; a CPU holds the host's too."""
+    beside = sizes.vector_bytes + (sizes.host_bytes if backend.is_host else 0)
+    return sizes.stored_bytes + beside, beside
+
+
+def _room(backend: Backend, share: int) -> int:
     """What a fit may take of the free memory."""
-    free = backend.free_bytes()
+    free = backend.free_bytes() // share
     return int(HOST_SHARE * free) if backend.is_host else free
 
 
-def _place(sizes: Sizes, backend: Backend, *, is_streamed: bool, reason: str) -> Place:
-    free = backend.free_bytes()
-    block_rows = max(1, backend.stream_bytes(free) // sizes.row_bytes)
+def _place(sizes: Sizes, backend: Backend, share: int, *, is_streamed: bool, reason: str) -> Place:
+    room = _room(backend, share)
+    block_rows = max(1, backend.stream_bytes(room) // sizes.row_bytes)
     return Place(
-        backend, min(block_rows, sizes.shape[0]), is_streamed, sizes.sample_rows(free), reason
+        backend, min(block_rows, sizes.shape[0]), is_streamed, sizes.sample_rows(room), reason
     )
 
 
-def _is_at_home(X: Array, backend: Backend) -> bool:
-    """Whether X lies where it is computed on."""
-    return is_device_array(X) or is_sparse(X) or (isinstance(X, np.ndarray) and backend.is_host)
+def _is_in_memory(X: Array) -> bool:
+    return isinstance(X, np.ndarray)
 
 
 def size(n_bytes: float) -> str:

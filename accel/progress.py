@@ -123,7 +123,8 @@ class ProgressLine:
         progress : Progress or EpochProgress
             State of the fit.
         """
-        self._first = self._first or progress
+        if self._first is None or progress.n_iter < self._first.n_iter:  # or tried anew elsewhere
+            self._first = progress
         text, left_s = words(progress, self._first)
         known = left_s not in (0.0, inf)
         done = progress.elapsed_s / (progress.elapsed_s + left_s) if known else 0.0

@@ -23,6 +23,7 @@ Array = Any
 RUN_BYTES = 64 << 10
 GATHER_BYTES = 4 << 20
 SAMPLE_SEED = 20
+FEWEST_OF_A_CLASS = 200  # rows of a class that a sample should know
 
 
 class Streamed:
@@ -65,6 +66,10 @@ class Streamed:
         read = reader if self._is_checked else self._checked(reader)
         yield from self._streamer.map(function, read, cuts, partial(close, reader))
         self._is_checked = True
+
+    def with_smaller_blocks(self, backend: Backend) -> Streamed:
+        """The same rows in blocks of a quarter."""
+        return Streamed(self.source, max(1, self.block_rows // 4), backend)
 
     def _checked(self, read: Callable[[slice, Array], None]) -> Callable[[slice, Array], None]:
         """The same, and the error of the first number that is not finite."""
@@ -146,6 +151,43 @@ def sample_runs(n_rows: int, n_columns: int, itemsize: int, n_wanted: int) -> li
 def rows_in(runs: list[slice]) -> NDArray[np.intp]:
     """The places of the rows of runs."""
     return np.concatenate([np.arange(run.start, run.stop) for run in runs])
+
+
+def runs_of(places: NDArray[np.intp]) -> list[slice]:
+    """The runs that places in order make up."""
+    first = np.flatnonzero(np.diff(places, prepend=places[0] - 2) != 1)
+    last = np.append(first[1:], len(places)) - 1
+    pairs = zip(places[first], places[last], strict=True)
+    return [slice(int(start), int(stop) + 1) for start, stop in pairs]
+
+
+def with_rare(
+    places: NDArray[np.intp], index: NDArray[np.intp], weight: NDArray[np.float64]
+) -> NDArray[np.intp]:
+    """Places of a sample, and more of the rows of classes that have few among them.
+
+    Parameters
+    ----------
+    places : ndarray of int
+        Of the sample, in order.
+    index : ndarray (n_samples,) of int
+        Class of every row.
+    weight : ndarray (n_samples,)
+        Weight of every row.
+
+    Returns
+    -------
+    ndarray of int
+        In order. Of a class that the sample hardly knows, up to `FEWEST_OF_A_CLASS` rows that weigh
+        something, evenly taken: without them its model would be that of nothing.
+    """
+    have = np.bincount(index[places[weight[places] > 0]], minlength=int(index.max()) + 1)
+    wanted = min(FEWEST_OF_A_CLASS, max(1, len(places) // len(have)))
+    rare = np.flatnonzero((have < wanted)[index] & (weight > 0))
+    order = rare[np.argsort(index[rare], kind="stable")]
+    groups = np.split(order, np.flatnonzero(np.diff(index[order])) + 1)
+    more = [group[:: max(1, -(-len(group) // wanted))] for group in groups]
+    return np.union1d(places, np.concatenate(more))
 
 
 def gather(source: Source, runs: list[slice]) -> Array:

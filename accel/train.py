@@ -217,7 +217,7 @@ def train(
     prepare_folder(out)
     train_rows, test_rows = split(data, test_size=test_size, seed=seed)
     parts = held_out(data, train_rows, test_rows, scheduler)
-    parts.bring(model.backend, stages)
+    parts.check(model.backend, stages)
     with stages("train"):
         _fit(model, parts)
     files = {name: out / name for name in ("model.npz", "cost.png", "confusion.png", "report.txt")}

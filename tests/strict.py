@@ -89,8 +89,8 @@ class StrictBackend:
     def streamer(self, block_rows, row):
         return Pipeline(self, block_rows, row)
 
-    def stream_bytes(self, free_bytes):
-        return halved_until(self.block_bytes // self.n_blocks, free_bytes)
+    def stream_bytes(self, room):
+        return halved_until(self.block_bytes // self.n_blocks, room)
 
     def free_bytes(self):
         return self.room_bytes

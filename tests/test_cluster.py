@@ -116,7 +116,7 @@ def test_it_is_the_local_optimum(client, name, monkeypatch):
     assert far.objective_ == pytest.approx(local.objective_, rel=1e-12 if exact else 1e-6)
     assert "8 partitions on 2 workers (numpy)" in far.account_.reasons[0]
     if name == "newton-cholesky":
-        assert "needs all rows in one place" in far.explain()
+        assert "needs all rows at hand" in far.explain()
 
 
 def test_gradient_descent_makes_the_same_iterates(client):

@@ -48,18 +48,21 @@ def test_short_reads_are_completed(folder, backend, monkeypatch, rng):
     assert (again.coef_ == whole.coef_).all()
 
 
-@pytest.mark.parametrize("at", [1, 20, 258])
-def test_a_disk_that_fails_is_one_sentence(folder, backend, monkeypatch, at):
-    read_at, n = npy._read_at, [0]
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_disk_that_fails_is_one_sentence(folder, backend, monkeypatch, share):
+    """At the first read, among those of the sample, at the last of all."""
+    read_at, n, at = npy._read_at, [0], [float("inf")]
 
     def failing(descriptor, view, position):
         n[0] += 1
-        if n[0] >= at:
+        if n[0] >= at[0]:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return read_at(descriptor, view, position)
 
-    model = model_of(backend)
     monkeypatch.setattr(npy, "_read_at", failing)
+    model_of(backend).fit(folder, None)
+    at[0], n[0] = max(1, int(share * n[0])), 0
+    model = model_of(backend)
     with pytest.raises(DataError, match=r"X\.npy: X\[\d+\] cannot be read \(Input/output error\)"):
         model.fit(folder, None)
     assert not hasattr(model, "coef_")

@@ -377,7 +377,7 @@ def test_the_copy_stream_waits_for_the_computation_and_the_computation_for_the_c
 
 @pytest.mark.parametrize("free", [1000, 999, 0])
 def test_a_fifth_of_the_gpu_stays_free(free):
-    pool = SimpleNamespace(free_bytes=lambda: free // 2)
+    pool = SimpleNamespace(free_bytes=lambda: free // 2, get_limit=lambda: 0)
     runtime = SimpleNamespace(memGetInfo=lambda: (free - free // 2, 10**9))
     cupy = SimpleNamespace(
         cuda=SimpleNamespace(runtime=runtime), get_default_memory_pool=lambda: pool

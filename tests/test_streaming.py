@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from hypothesis import strategies as st
 
 from accel import LogisticRegression, Status
 from accel.backends import BACKENDS, get_backend
-from accel.rows import Streamed, gather, rows_in, sample_runs
+from accel.estimators.checks import Targets
+from accel.rows import Streamed, gather, rows_in, runs_of, sample_runs, with_rare
+from accel.solvers import planning
 from accel.sources import ArraySource, DataError
 from tests import strict
 
@@ -252,3 +256,95 @@ def test_auto_goes_on_on_the_cpu_and_a_name_refuses(monkeypatch, rng):
         pytest.raises(MemoryError, match=r"Memory ran out on strict.*Free memory"),
     ):
         LogisticRegression(backend="strict").fit(X, y)
+
+
+# --- what a review found ---------------------------------------------------------------------
+
+
+def test_rare_classes_are_in_the_sample(backend, rng):
+    """Five rows of 50,000: a sample without them knows only one class."""
+    X = rng.normal(size=(20_000, 4))
+    y = np.zeros(20_000, dtype=int)
+    y[rng.choice(20_000, 5, replace=False)] = 1
+    X[y == 1, 0] += 3
+    fits = [
+        LogisticRegression(class_weight="balanced", tol=1e-6, backend=name, placement=placement)
+        for name, placement in (("numpy", "resident"), (backend.name, "stream"))
+    ]
+    whole, streamed = (model.fit(X, y) for model in fits)
+    np.testing.assert_allclose(streamed.coef_, whole.coef_, rtol=1e-2)
+    assert streamed.n_passes_ <= 12
+    plain = LogisticRegression(backend=backend.name, placement="stream").fit(X, y)
+    assert plain.coef_[0, 0] > 0.5
+
+
+@given(st.integers(2, 6), st.integers(1, 3000), st.integers(0, 10**6))
+def test_samples_know_every_class_that_weighs_something(n_classes, n, seed):
+    rng = np.random.default_rng(seed)
+    index = np.minimum(rng.geometric(0.7, n) - 1, n_classes - 1)
+    weight = rng.uniform(size=n) * (rng.uniform(size=n) > 0.3)
+    places = with_rare(rows_in(sample_runs(n, 3, 4, max(1, n // 16))), index, weight)
+    assert (np.diff(places) > 0).all()
+    assert set(index[weight > 0]) <= set(index[places[weight[places] > 0]])
+    assert (np.concatenate([np.arange(r.start, r.stop) for r in runs_of(places)]) == places).all()
+    targets = Targets(np.arange(n_classes), index, weight)
+    if weight.any():
+        np.testing.assert_allclose(targets.at(places).class_totals, targets.class_totals)
+
+
+def test_a_good_start_is_kept(backend, rng):
+    """A warm refit of a streamed X need not go back to the optimum of the sample."""
+    X, y = data(rng, n=40_000)
+    model = LogisticRegression(
+        backend=backend.name, placement="stream", warm_start=True, tol=1e-7
+    ).fit(X, y)
+    assert model.n_iter_[0] > 0
+    model.fit(X, y)
+    assert model.n_iter_[0] == 0
+    assert "Start: as given" in model.explain()
+
+
+def test_an_interrupt_while_the_sample_is_fitted_ends_the_fit(rng, monkeypatch):
+    X, y = data(rng, n=40_000)
+    inner = planning.minimize
+    monkeypatch.setattr(
+        planning, "minimize", lambda *a, **k: replace(inner(*a, **k), status=Status.INTERRUPTED)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        LogisticRegression(backend="numpy", placement="stream").fit(X, y)
+
+
+def test_memory_of_a_failed_try_is_gone_before_the_next(monkeypatch, rng):
+    """An objective and its pass refer to each other: it must be looked for."""
+    X, y = data(rng)
+    alive, kept = [], []
+    original = strict.StrictBackend.map_blocks
+
+    def once(self, function, n_rows, row_bytes):
+        if not alive:
+            alive.append(0)
+            kept.append(weakref.ref(next(c.cell_contents for c in function.__closure__
+                                         if hasattr(c.cell_contents, "shape"))))  # fmt: skip
+            raise MemoryError("the device is full")
+        if len(alive) == 1:
+            alive.append(kept[0]() is not None)
+        return original(self, function, n_rows, row_bytes)
+
+    monkeypatch.setattr(strict.StrictBackend, "map_blocks", once)
+    with pytest.warns(RuntimeWarning, match="Memory ran out"):
+        LogisticRegression(backend="strict").fit(X, y)
+    assert alive == [0, False]
+
+
+@pytest.mark.parametrize("more", [{"max_iter": 1}, {"max_iter": 3, "placement": "stream"}])
+def test_a_checkpoint_of_other_coordinates_is_a_start(tmp_path, rng, more):
+    """Fewer rows than columns: how many updates are allowed decides whether rows span the walk."""
+    X, y = rng.normal(size=(60, 3000)), np.arange(60) % 2
+    options = {"backend": "numpy", "solver": "lbfgs", "checkpoint": tmp_path, "tol": 1e-6}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        LogisticRegression(**{**options, **more}).fit(X, y)
+        for _ in range(2):  # the second goes on from what the first left
+            again = LogisticRegression(**options, max_iter=100).fit(X, y)
+    whole = LogisticRegression(backend="numpy", solver="lbfgs", tol=1e-6).fit(X, y)
+    np.testing.assert_allclose(again.coef_, whole.coef_, atol=1e-4)

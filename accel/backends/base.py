@@ -217,8 +217,8 @@ class Backend(Protocol):
     def streamer(self, block_rows: int, row: Array) -> Streamer:
         """What computes on blocks of so many rows like row (0, n_features) while others come."""
 
-    def stream_bytes(self, free_bytes: int) -> int:
-        """Size of a streamed block, counted as it is computed on, where so much is free."""
+    def stream_bytes(self, room: int) -> int:
+        """Size of a streamed block, as it is computed on, where a fit may take so many bytes."""
 
     def free_bytes(self) -> int:
         """Memory of the device that a fit may still take."""

@@ -48,7 +48,10 @@ INSTALL = 'pip install "accel[cuda12]" (or "accel[cuda13]" where nvidia-smi show
 DRIVER = "install or update the NVIDIA driver until nvidia-smi shows CUDA 12 or newer"
 
 # cudaError_t, from the CUDA runtime API's driver_types.h.
-INSUFFICIENT_DRIVER, NO_DEVICE, OUT_OF_MEMORY = 35, 100, 2
+INSUFFICIENT_DRIVER, NO_DEVICE = 35, 100
+# What refuses memory, and its codes: of cuBLAS "not initialized", as where a handle has no room,
+# and "alloc failed" (cublas_api.h); a probe has proven that it is there.
+OUT_OF_MEMORY = {"CUDARuntimeError": (2,), "CUDADriverError": (2,), "CUBLASError": (1, 3)}
 
 
 @dataclass(frozen=True)
@@ -140,15 +143,18 @@ class CupyBackend:
         """Read ahead into pinned buffers, copied on a second stream."""
         return Pipeline(self, block_rows, row)
 
-    def stream_bytes(self, free_bytes: int) -> int:
+    def stream_bytes(self, room: int) -> int:
         """Long enough for a copy to run at the rate of the link."""
-        return halved_until(STREAM_BYTES // self.cut, free_bytes // COPIES)
+        return halved_until(STREAM_BYTES // self.cut, room // COPIES)
 
     def free_bytes(self) -> int:
         """Free memory and what the pool keeps, less a share for the fit."""
         with self.device:
+            pool = self.cupy.get_default_memory_pool()
             free, _ = self.cupy.cuda.runtime.memGetInfo()
-            free += self.cupy.get_default_memory_pool().free_bytes()
+            free += pool.free_bytes()
+            if pool.get_limit():  # CUPY_GPU_MEMORY_LIMIT, 0 for none
+                free = min(free, pool.get_limit() - pool.used_bytes())
         return int(ROOM_SHARE * free)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
@@ -377,10 +383,9 @@ def _prove(cupy: Any, name: str) -> None:
 
 
 def _is_out_of_memory(cupy: Any, error: BaseException) -> bool:
-    return (
-        isinstance(error, cupy.cuda.memory.OutOfMemoryError)
-        or getattr(error, "status", None) == OUT_OF_MEMORY
-    )
+    return isinstance(error, cupy.cuda.memory.OutOfMemoryError) or getattr(
+        error, "status", None
+    ) in OUT_OF_MEMORY.get(type(error).__name__, ())
 
 
 def _cuda_version(number: int) -> str:

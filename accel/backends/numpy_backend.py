@@ -6,8 +6,9 @@ import importlib.metadata
 import os
 import platform
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -148,10 +149,10 @@ class NumpyBackend:
         """Each thread reads a block and computes on it."""
         return ThreadedStream((block_rows, row.shape[1]), row.dtype)
 
-    def stream_bytes(self, free_bytes: int) -> int:
+    def stream_bytes(self, room: int) -> int:
         """As in memory, if every thread may have a few blocks."""
         threads = _n_threads() + READERS
-        return halved_until(STREAM_BYTES // self.cut, free_bytes // (COPIES * threads))
+        return halved_until(STREAM_BYTES // self.cut, 2 * room // (COPIES * threads))
 
     def free_bytes(self) -> int:
         """Of the machine, the control group or the process, whichever has least."""
@@ -239,21 +240,34 @@ class ThreadedStream:
             finally:
                 self._free.append(buffer)
 
-        try:
-            yield from _on_threads(run, cuts, _n_threads() + READERS)
-        finally:
-            abandon()
+        return _on_threads(run, cuts, _n_threads() + READERS, abandon)
 
 
 def _on_threads(
-    function: Callable[[slice], Any], blocks: Sequence[slice], threads: int
+    function: Callable[[slice], Any],
+    blocks: Sequence[slice],
+    threads: int,
+    abandon: Callable[[], None] = lambda: None,
 ) -> Iterator[Any]:
-    """The results in the order of the blocks, with BLAS single-threaded inside."""
+    """The results in the order of the blocks, with BLAS single-threaded inside.
+
+    A few results wait at most, and a pass that is left leaves no thread behind in its blocks.
+    """
     with _ONE_BLAS_THREAD:
-        # NumPy's error state is a context variable: a thread has its own unless it is given one
-        run = [copy_context().run for _ in blocks]
-        pool = _pool(os.getpid(), threads)
-        yield from pool.map(lambda run, rows: run(function, rows), run, blocks)
+        pool, waiting = _pool(os.getpid(), threads), deque[Future[Any]]()
+        try:
+            for rows in blocks:
+                # NumPy's error state is a context variable: a thread has its own unless given one
+                waiting.append(pool.submit(copy_context().run, function, rows))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            abandon()
+            for future in waiting:
+                future.cancel()
+            wait(waiting)
 
 
 def _reopened(fallback: str, cut: int) -> NumpyBackend:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -15,6 +16,7 @@ from accel.backends.base import first_line
 Array = Any
 FAN_IN = 8
 # Parameters larger than this travel once to each worker and not with each task.
+TRIES = 3  # of a pass for which a worker has no room
 EMBEDDED_BYTES = 100_000
 LOOK_S = 5.0  # how often, while waiting, somebody looks whether there are workers at all
 ALONE_S = 60.0  # how long a fit waits without any
@@ -102,10 +104,6 @@ class Distributed:
         exact._is_exact = True
         return exact
 
-    def release(self) -> None:
-        """Let the workers forget it."""
-        let_go(self.parts)
-
     def _each(self, function: Callable[..., Any], curvatures: list[Any], *more: Any) -> list[Any]:
         """Tasks function(part, curvature, params, ...), each where its part is."""
         params = more[0]
@@ -124,17 +122,41 @@ def is_distributed(X: Array) -> bool:
 
 def _sums(part: Any, curvature: Array, params: NDArray[Any], is_exact: bool) -> tuple[Any, Any]:
     """On a worker: value and gradient of a part, or of its second-order model, on the host."""
-    model = part if curvature is None else part.second_order(curvature)
-    model, backend = model.in_float64() if is_exact else model, part.backend
-    with backend.context(), np.errstate(all="ignore"):  # overflow is judged on the client
-        value, gradient = model.value_and_grad(backend.asarray(params))
-        return np.float64(backend.scalars(value)[0]), backend.to_numpy(gradient)
+
+    def sums(part: Any) -> tuple[Any, Any]:
+        model = part if curvature is None else part.second_order(curvature)
+        model, backend = model.in_float64() if is_exact else model, part.backend
+        with backend.context(), np.errstate(all="ignore"):  # overflow is judged on the client
+            value, gradient = model.value_and_grad(backend.asarray(params))
+            return np.float64(backend.scalars(value)[0]), backend.to_numpy(gradient)
+
+    found: tuple[Any, Any] = _in_room(part, sums)
+    return found
 
 
 def _curvature(part: Any, _: None, params: NDArray[Any]) -> Array:
     """On a worker: the curvatures of the rows of a part, left where they are."""
-    with part.backend.context(), np.errstate(all="ignore"):
-        return part.curvature(part.backend.asarray(params))
+
+    def curvature(part: Any) -> Array:
+        with part.backend.context(), np.errstate(all="ignore"):
+            return part.curvature(part.backend.asarray(params))
+
+    return _in_room(part, curvature)
+
+
+def _in_room(part: Any, compute: Callable[[Any], Any]) -> Any:
+    """On a worker: compute(part); where memory runs out, in blocks of a quarter and a sixteenth."""
+    for _ in range(TRIES):
+        try:
+            return compute(part)
+        except Exception as error:
+            if not part.backend.is_out_of_memory(error):
+                raise
+            why = first_line(error)
+        gc.collect()
+        part.backend.release()
+        part = part.with_smaller_blocks()
+    raise MemoryError(f"a worker has no room for a pass over its partition: {why}")
 
 
 def _add(*sums: tuple[Any, Any]) -> tuple[Any, Any]:

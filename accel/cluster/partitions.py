@@ -12,7 +12,7 @@ import numpy as np
 from accel.backends.interchange import bytes_of, is_device_array, is_sparse, namespace, to_host
 from accel.cluster.distributed import answers, let_go, task
 from accel.cluster.inputs import Spread, is_dask
-from accel.rows import check_finite, gather
+from accel.rows import check_finite, gather, runs_of
 from accel.sources.base import delivered_dtype
 from accel.sources.ranges import RowRange
 
@@ -61,6 +61,12 @@ class Rows:
             np.concatenate([y[run] for run in runs]),
             None if weight is None else np.concatenate([weight[run] for run in runs]),
         )
+
+    def of_labels(self, labels: Any, most: int) -> Rows | None:
+        """The first rows with each of these labels, at most so many, on the host; None for none."""
+        found = [np.flatnonzero(self.y == label)[:most] for label in labels]
+        places = np.sort(np.concatenate(found))
+        return self.take(runs_of(places)) if len(places) else None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isfinite
 from numbers import Integral, Real
 from os import PathLike
@@ -24,7 +24,7 @@ from sklearn.utils.validation import (
 from accel.backends.base import row_blocks
 from accel.backends.interchange import is_device_array, is_sparse, namespace, to_host
 from accel.cluster import is_dask
-from accel.sources import as_source, open_data
+from accel.sources import as_source, open_data, open_rows
 
 Array = Any
 # Storage that is trained on as it lies; a block of it at a time becomes float32.
@@ -134,15 +134,13 @@ def check_X(estimator: Any, X: Any, *, fitting: bool) -> Array:
 
 
 def opened(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
-    """What a path holds, labels and weights included unless they were given; else as they are."""
+    """What a path holds: rows, and unless labels are given, its labels and weights."""
     if not isinstance(X, str | PathLike):
         return X, y, sample_weight
+    if y is not None:
+        return open_rows(Path(X)), y, sample_weight
     data = open_data(Path(X))
-    return (
-        data.X,
-        data.y if y is None else y,
-        data.sample_weight if sample_weight is None else sample_weight,
-    )
+    return data.X, data.y, data.sample_weight if sample_weight is None else sample_weight
 
 
 def check_rows(estimator: Any, X: Any, *, fitting: bool) -> Any:
@@ -244,10 +242,25 @@ class Targets:
         """S, the sum of the weights."""
         return float(np.sum(self.weight)) if self.whole is None else self.whole
 
+    @property
+    def class_totals(self) -> Array:
+        """Weight of each class, (n_classes,)."""
+        return np.bincount(self.index, self.weight, len(self.classes))
+
     def at(self, places: Array) -> Targets:
-        """Those of some rows; if none of these weighs anything, each counts once."""
-        weight = self.weight[places]
-        return Targets(self.classes, self.index[places], weight if weight.any() else weight + 1)
+        """Those of some rows, in which every class weighs what it does in all."""
+        some = Targets(self.classes, self.index[places], self.weight[places])
+        return some.weighing(self.class_totals)
+
+    def weighing(self, class_totals: Array) -> Targets:
+        """The same with these weights of the classes; if no row weighs anything, each counts once.
+
+        A sample that holds more of a rare class than its share is set right by this.
+        """
+        own = self.class_totals
+        factor = np.divide(class_totals, own, out=np.zeros_like(own), where=own > 0)
+        weight = self.weight * factor[self.index]
+        return replace(self, weight=weight if weight.any() else np.ones_like(weight), whole=None)
 
 
 def check_weight(sample_weight: Any, n_rows: int) -> Array | None:

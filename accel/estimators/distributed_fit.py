@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -32,7 +34,7 @@ from accel.estimators.options import Options
 from accel.estimators.prediction import n_outputs_for
 from accel.objective import Objective, alpha_of
 from accel.placement import Place, Sizes, places, size
-from accel.rows import sample_runs
+from accel.rows import FEWEST_OF_A_CLASS, sample_runs
 
 Array = Any
 
@@ -47,20 +49,28 @@ class Recipe:
         Labels of all parts, sorted.
     of_class : ndarray (n_classes,)
         Weight of each class, float64.
-    total : float
-        Sum of the weights of all rows.
+    totals : ndarray (n_classes,)
+        Sum of the weights of the rows of each class.
     fit_intercept : bool
         Whether the model has b.
     backend, placement : str
         As the estimator takes them: each worker decides for itself.
+    share : int
+        Parts that share the memory of a machine.
     """
 
     classes: Array
     of_class: Array
-    total: float
+    totals: Array
     fit_intercept: bool
     backend: str
     placement: str
+    share: int
+
+    @property
+    def total(self) -> float:
+        """Sum of the weights of all rows."""
+        return float(np.sum(self.totals))
 
     def targets(self, rows: Rows) -> Targets:
         """Places of the labels of rows among the classes, and their weights."""
@@ -180,6 +190,13 @@ def distributed_problem(
         let_go(held)
 
 
+def _parts_on_a_machine(client: Any, n_parts: int) -> int:
+    """Parts that one machine will hold, if every worker holds as many."""
+    hosts = Counter(address.rsplit(":", 1)[0] for address in client.nthreads())
+    workers = sum(hosts.values())
+    return -(-n_parts * max(hosts.values(), default=1) // max(workers, 1))
+
+
 def _recipe(client: Any, cuts: Partitions, estimator: Any, options: Options) -> Recipe:
     """Classes and weights of all rows, from a few numbers of each part."""
     summaries = answers(client, [task(_summary)(rows) for rows in cuts.rows])
@@ -192,10 +209,16 @@ def _recipe(client: Any, cuts: Partitions, estimator: Any, options: Options) -> 
             totals[np.searchsorted(classes, present)] += weight
         if estimator.class_weight is not None:
             of_class = class_weights(estimator.class_weight, classes, totals)
-        total = float(np.sum(totals * of_class))
-    check_total(total)
+        totals *= of_class
+        check_total(float(np.sum(totals)))
     return Recipe(
-        classes, of_class, total, options.fit_intercept, estimator.backend, options.placement
+        classes,
+        of_class,
+        totals,
+        options.fit_intercept,
+        estimator.backend,
+        options.placement,
+        _parts_on_a_machine(client, len(cuts.rows)),
     )
 
 
@@ -221,7 +244,7 @@ def _part(rows: Rows, recipe: Recipe) -> Objective:
     sizes = Sizes(X.shape, bytes_of(X), real_bytes, n_outputs_for(len(recipe.classes)))
     resort = last_resort(recipe.backend, backend)
     why = "no place has room for it"
-    for place in places(X, sizes, backend, resort, recipe.placement):
+    for place in places(X, sizes, backend, resort, recipe.placement, recipe.share):
         try:
             with place.backend.context():
                 return linear_objective(
@@ -235,8 +258,10 @@ def _part(rows: Rows, recipe: Recipe) -> Objective:
             if not place.backend.is_out_of_memory(error):
                 raise
             why = first_line(error)
+        gc.collect()
         place.backend.release()
-    raise MemoryError(f"A worker has no room for a partition of {size(sizes.needed_bytes)} ({why})")
+    held = size(sizes.stored_bytes + sizes.vector_bytes)
+    raise MemoryError(f"A worker has no room for a partition of {held} ({why})")
 
 
 def _where(part: Objective) -> str:
@@ -245,17 +270,29 @@ def _where(part: Objective) -> str:
 
 
 def _sample(client: Any, cuts: Partitions, recipe: Recipe, n_rows: int) -> tuple[Array, Targets]:
-    """Sampled rows, on the client; the same ones however the rows are cut."""
+    """Sampled rows, on the client, and more of the rows of classes that have few among them."""
     runs = sample_runs(cuts.edges[-1], cuts.n_features, cuts.dtype.itemsize, n_rows)
     taken = answers(client, [task(Rows.take)(rows, inside) for rows, inside in cuts.runs_of(runs)])
-    weights = [rows.weight for rows in taken]
-    together = Rows(
-        np.concatenate([rows.X for rows in taken]),
-        np.concatenate([rows.y for rows in taken]),
+    sample = _joined(taken)
+    targets = recipe.targets(sample)
+    have = np.bincount(targets.index[targets.weight > 0], minlength=len(recipe.classes))
+    wanted = min(FEWEST_OF_A_CLASS, max(1, len(targets.index) // len(have)))
+    rare = recipe.classes[have < wanted]
+    if len(rare):
+        each = -(-wanted // len(cuts.rows))
+        more = answers(client, [task(Rows.of_labels)(rows, rare, each) for rows in cuts.rows])
+        sample = _joined([*taken, *(rows for rows in more if rows is not None)])
+    return sample.X, recipe.targets(sample).weighing(recipe.totals)
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    """Rows of several parts, on the host."""
+    weights = [rows.weight for rows in parts]
+    return Rows(
+        np.concatenate([rows.X for rows in parts]),
+        np.concatenate([rows.y for rows in parts]),
         None if weights[0] is None else np.concatenate(weights),
     )
-    targets = replace(recipe.targets(together), whole=None)
-    return together.X, targets.at(slice(None))
 
 
 def _set_names(estimator: Any, cuts: Partitions) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from accel.estimators.options import Options
 from accel.estimators.prediction import n_outputs_for
 from accel.objective import Objective, alpha_of
 from accel.placement import Place, Sizes, places
-from accel.rows import Streamed, gather, load, rows_in, sample_runs
+from accel.rows import Streamed, gather, load, rows_in, runs_of, sample_runs, with_rare
 from accel.solvers import Plan, Progress, Solution, minimize, plan
 from accel.sources import ArraySource
 
@@ -89,9 +90,11 @@ class Problem:
         if not place.is_streamed:
             return build(rows, self.targets)
         source = rows.source
-        n, d = source.shape
-        runs = sample_runs(n, d, source.dtype.itemsize, place.sample_rows)
-        known = build(place.backend.asarray(gather(source, runs)), self.targets.at(rows_in(runs)))
+        (n, d), targets = source.shape, self.targets
+        sampled = rows_in(sample_runs(n, d, source.dtype.itemsize, place.sample_rows))
+        sampled = with_rare(sampled, targets.index, targets.weight)
+        X = place.backend.asarray(gather(source, runs_of(sampled)))
+        known = build(X, targets.at(sampled))
         return build(rows, self.targets, sample=known)
 
 
@@ -229,7 +232,7 @@ def fit_linear(
         Once for each time that memory ran out.
     """
     said: list[str] = []
-    refusal = ""
+    refusal, rescued = "", False
     for place in ladder:
         said += filter(None, [place.reason])
         if refusal:
@@ -237,16 +240,65 @@ def fit_linear(
             place = replace(place, backend=place.backend.with_fallback(refusal))
         try:
             with place.backend.context():
-                fit = _fit_at(place, problem, stages, callback, checkpoint)
+                store = None if checkpoint is None else _store_at(checkpoint, place, rescued)
+                fit = _fit_at(place, problem, stages, callback, store)
             return replace(fit, reasons=(*said, *fit.reasons))
         except _NoRoomError as error:
             refusal = str(error)
             if error.params is not None:
-                problem = replace(problem, start=error.params)
-        # only here the arrays that the error's frames held are gone
+                problem, rescued = replace(problem, start=error.params), True
+        # only here the arrays that the error's frames held can go; an objective and its pass refer
+        # to each other, so they go when they are looked for
         said.append(refusal)
+        gc.collect()
         place.backend.release()
     raise MemoryError(f"{refusal} Free memory, or store X as float32, float16 or uint8.")
+
+
+@dataclass(frozen=True)
+class _Store:
+    """Where the states of one try are kept, and whether to go on from what is there."""
+
+    checkpoint: Checkpoint
+    goes_on: bool
+
+    def resumed(
+        self, backend: Backend, start: NDArray[Any], planned: Callable[[Any], Plan]
+    ) -> tuple[Plan, Any, Checkpoint]:
+        """The plan from the start, or from the parameters of a state of another plan."""
+        snapshot = restart = None
+        if self.goes_on:
+            self.checkpoint.load_snapshot(backend)  # another run is refused before any work
+        way = planned(backend.asarray(start))
+        store = self._of(way, start)
+        if self.goes_on:
+            snapshot, restart = store.load_snapshot(backend)
+        if restart is not None:
+            way = planned(restart)
+            store = self._of(way, backend.to_numpy(restart))
+        return way, snapshot, store
+
+    def _of(self, way: Plan, start: NDArray[Any]) -> Checkpoint:
+        """What a state depends on beside the run: blocks, coordinates, solver and start."""
+        words = {
+            "solver": way.solver_name,
+            "coordinates": f"{type(way.problem).__name__} {tuple(way.start.shape)}",
+            "scaled": str(getattr(way.problem, "scale", None) is not None),
+            "start": digest(start),
+        }
+        return replace(self.checkpoint, plan={**self.checkpoint.plan, **words})
+
+
+def _store_at(checkpoint: Checkpoint, place: Place, rescued: bool) -> _Store:
+    """The store of a try; parameters that were rescued are newer than what it holds."""
+    blocks = {
+        "backend": place.backend.name,
+        "is_streamed": place.is_streamed,
+        "block_rows": place.block_rows if place.is_streamed else 0,
+        "sample_rows": place.sample_rows if place.is_streamed else 0,
+    }
+    plan_words = {name: str(value) for name, value in blocks.items()}
+    return _Store(replace(checkpoint, plan=plan_words), not rescued)
 
 
 def _fit_at(
@@ -254,7 +306,7 @@ def _fit_at(
     problem: Problem,
     stages: Stages,
     callback: Callable[[Objective, Progress], Any],
-    checkpoint: Checkpoint | None,
+    store: _Store | None,
 ) -> Fit:
     """One try; `_NoRoomError` where memory runs out."""
     backend, options = place.backend, problem.options
@@ -264,20 +316,20 @@ def _fit_at(
         latest[:] = [progress]
         return callback(objective, progress)
 
+    def planned(start: Any) -> Plan:
+        rate, most = options.learning_rate, options.max_iter
+        return plan(objective, start, problem.solver, learning_rate=rate, max_iter=most)
+
     try:
         with stages("transfer"):
             objective = problem.at(place)
-            resume, start, keep = _stored(checkpoint, place, backend)
-            if start is None:
-                start = backend.asarray(problem.start)
         with stages("plan"):
-            way = plan(
-                objective,
-                start,
-                problem.solver,
-                learning_rate=options.learning_rate,
-                max_iter=options.max_iter,
-            )
+            resume = keep = None
+            if store is None:
+                way = planned(backend.asarray(problem.start))
+            else:
+                way, resume, kept = store.resumed(backend, problem.start, planned)
+                keep = partial(kept.save_snapshot, backend=backend, expand=way.problem.expand)
         with stages("solve"):
             solution = minimize(
                 way.problem,
@@ -287,7 +339,7 @@ def _fit_at(
                 max_iter=options.max_iter,
                 callback=note,
                 resume=resume,
-                keep=None if keep is None else partial(keep, expand=way.problem.expand),
+                keep=keep,
             )
             params = backend.to_numpy(way.problem.expand(solution.params))
         return Fit(objective, way, solution, params, backend, way.reasons)
@@ -342,19 +394,3 @@ def checkpoint_of(problem: Problem, *, warm_start: bool) -> Checkpoint | None:
     store = Checkpoint(options.checkpoint, options.checkpoint_every, run)
     store.prepare()
     return store
-
-
-def _stored(
-    checkpoint: Checkpoint | None, place: Place, backend: Backend
-) -> tuple[Any, Any, Callable[..., Any] | None]:
-    """A snapshot to go on from, or else a start, and what keeps the next ones."""
-    if checkpoint is None:
-        return None, None, None
-    blocks = {
-        "backend": backend.name,
-        "is_streamed": place.is_streamed,
-        "block_rows": place.block_rows if place.is_streamed else 0,
-        "sample_rows": place.sample_rows if place.is_streamed else 0,
-    }
-    store = replace(checkpoint, plan={name: str(value) for name, value in blocks.items()})
-    return *store.load_snapshot(backend), partial(store.save_snapshot, backend=backend)

@@ -365,6 +365,9 @@ def _outcome(
     if certificate.holds(state):
         return Status.CONVERGED
     if state.stalled or state.idle > MOST_IDLE:
+        # the cheap bound may be above tol where the exact error is not
+        if certificate.error(state) <= certificate.tol:
+            return Status.CONVERGED
         rounding = _is_rounding(certificate.objective, state)
         return Status.ROUNDING if rounding else Status.STALLED
     if len(history) >= max_iter:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from accel.cluster import is_distributed
 from accel.conditioning import Standardised, coordinates, row_space
 from accel.objective import Objective
 from accel.solvers.curvature import affordable
@@ -20,6 +19,7 @@ from accel.solvers.newton import NewtonCholesky
 from accel.solvers.newton_cg import NewtonCG
 from accel.solvers.orthant import OrthantNewton
 from accel.solvers.sampling import sample_newton
+from accel.solvers.status import Status
 
 Array = Any
 
@@ -145,46 +145,57 @@ def _plan_by_sample(
     L-BFGS takes 4 to 8 passes in all, where Newton's method from zero takes 20 to 40 (measured,
     samples of a sixteenth of the rows, more than 40 a column).
     """
-    name, needs_rows = solver_name, solver_name == "newton-cholesky" and is_distributed(objective.X)
-    if solver_name == "auto" or needs_rows:
-        name = "lbfgs"
+    name = "lbfgs" if solver_name in ("auto", "newton-cholesky") else solver_name
     solver = SOLVERS[name](learning_rate)
     if not solver.may_condition:
         return Plan(objective, start, solver, solver_name, _asked_for(solver_name), Counter())
-    sample, network, reasons = objective.sample, objective.network, list[str]()
+    sample, reasons = objective.sample, list[str]()
     rows = sample.X.shape[0]
-    is_rich = _is_rich(rows, network)
+    is_rich = _is_rich(rows, objective.network)
     if is_rich:
-        way = plan(
-            sample,
-            start,
-            "auto" if sample.l1 is None else "orthant",
-            learning_rate=learning_rate,
-            max_iter=SAMPLE_UPDATES,
-        )
-        found = minimize(
-            way.problem,
-            way.start,
-            way.solver,
-            tol=0.0,
-            max_iter=SAMPLE_UPDATES,
-            callback=_until_gain_is_below(SAMPLE_ACCURACY * network.n_params / rows),
-        )
-        start = way.problem.expand(found.params)
-        reasons.append(f"Start: the optimum of {rows} sampled rows, {found.n_iter} updates.")
+        start, why = _start_by_sample(sample, start, learning_rate)
+        reasons.append(why)
     with np.errstate(all="ignore"):
         problem = coordinates(objective, start.dtype).of(objective, objective, start)
     reasons += _of_columns(problem)
-    if needs_rows:
-        reasons.append("newton-cholesky needs all rows in one place; the optimum is the same.")
+    if solver_name == "newton-cholesky":
+        reasons.append("newton-cholesky needs all rows at hand; the optimum is the same.")
     if name == "lbfgs" and is_rich:
         solver = LBFGS(inverse=sample_newton(problem, problem.start))
         reasons.append(FROM_SAMPLE)
-    elif solver_name == "auto" or needs_rows:
+    elif name != solver_name:
         reasons.append(TOO_POOR)
     else:
         reasons += _asked_for(solver_name)
     return Plan(problem, problem.start, solver, name, tuple(reasons), Counter())
+
+
+def _start_by_sample(sample: Objective, start: Array, learning_rate: float) -> tuple[Array, str]:
+    """The optimum of a sample, or the start given, where the sample cannot tell them apart."""
+    rows, backend = sample.X.shape[0], sample.backend
+    way = plan(
+        sample,
+        start,
+        "auto" if sample.l1 is None else "orthant",
+        learning_rate=learning_rate,
+        max_iter=SAMPLE_UPDATES,
+    )
+    accuracy = sample.network.n_params / rows
+    found = minimize(
+        way.problem,
+        way.start,
+        way.solver,
+        tol=0.0,
+        max_iter=SAMPLE_UPDATES,
+        callback=_until_gain_is_below(SAMPLE_ACCURACY * accuracy),
+    )
+    if found.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    (given,) = backend.scalars(sample.value_and_grad(start)[0])
+    if given - found.value <= accuracy:
+        return start, f"Start: as given; {rows} sampled rows know no better."
+    why = f"Start: the optimum of {rows} sampled rows, {found.n_iter} updates."
+    return way.problem.expand(found.params), why
 
 
 def _until_gain_is_below(least: float) -> Callable[[Progress], bool]:

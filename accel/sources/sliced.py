@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from pathlib import Path
@@ -21,6 +22,7 @@ from accel.sources.base import (
 )
 
 Array = Any
+LOOKS = 16  # rows by which an object without a file is known again
 
 
 class SlicedSource:
@@ -53,7 +55,15 @@ class SlicedSource:
         """Type, name, shape and dtype, and what the file of an h5py.Dataset is."""
         file = getattr(getattr(self._rows, "file", None), "filename", None)
         stamps = (Stamp.of(Path(file)),) if isinstance(file, str) and os.path.exists(file) else ()
-        return identity_of(stamps, self.shape, np.dtype(self._rows.dtype), self.name)
+        # nothing else tells the contents of two stores apart
+        some = np.empty((1, self.shape[1]), self.dtype)
+        total = hashlib.blake2b(digest_size=8)
+        for row in sorted({k * (self.shape[0] - 1) // LOOKS for k in range(LOOKS + 1)}):
+            self._read(slice(row, row + 1), some)
+            total.update(some.tobytes())
+        return identity_of(
+            stamps, self.shape, np.dtype(self._rows.dtype), self.name, total.hexdigest()
+        )
 
     def _read(self, rows: slice, out: Array) -> None:
         start, stop = checked_rows(self, rows, out)
