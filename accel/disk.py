@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -73,7 +74,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         If the folder cannot be written or the disk is full; no partial file is left.
     """
     path = Path(os.path.realpath(path))  # a link stays a link, its target is replaced
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    writer = f"{threading.get_ident()}.{os.getpid()}"
+    temporary = path.with_name(f".{path.name}.{writer}.tmp")
     try:
         with open(temporary, "wb") as file:
             write(file)

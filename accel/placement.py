@@ -53,11 +53,6 @@ class Sizes:
         return self.shape[0] * (4 + 8 + self.real_bytes * (1 + self.n_outputs))
 
     @property
-    def host_bytes(self) -> int:
-        """What goes with the rows on the host: the places of the labels, and float64 weights."""
-        return self.shape[0] * (8 + 8)
-
-    @property
     def row_bytes(self) -> int:
         """A row of X on its way through the model and back."""
         return self.real_bytes * (self.shape[1] + 4 * self.n_outputs)
@@ -146,7 +141,7 @@ def places(
             yield replace(place, reason="Placement: on the CPU.") if is_last else place
     if not tried:
         room = size(_room(last_resort or backend, share))
-        needed, beside = _needed(sizes, last_resort or backend)
+        needed, beside = _needed(sizes)
         raise MemoryError(
             f"placement={asked!r}: the fit needs {size(needed)}, {size(beside)} of it for labels, "
             f"weights and curvatures, and there is room for {room}: free memory, or fit fewer rows."
@@ -166,7 +161,7 @@ def _resident(sizes: Sizes, backend: Backend, share: int, *, is_at_home: bool) -
     """X whole, where it is already or has room."""
     room, reason = _room(backend, share), ""
     if not is_at_home:
-        needed, _ = _needed(sizes, backend)
+        needed, _ = _needed(sizes)
         if needed > room:
             return
         reason = (
@@ -183,10 +178,10 @@ def _streamed(
     source: str, sizes: Sizes, backend: Backend, asked: str, share: int
 ) -> Iterator[Place]:
     """X brought block by block, where at least what goes with its rows has room."""
+    room, (needed, beside) = _room(backend, share), _needed(sizes)
+    if beside > room:
+        return
     for _ in range(1 + SMALLER_TWICE):
-        room, (needed, beside) = _room(backend, share), _needed(sizes, backend)
-        if beside > room:
-            return
         place = _place(sizes, backend, share, is_streamed=True, reason="")
         block = size(place.block_rows * sizes.stored_bytes / sizes.shape[0])
         why = "asked for: " if asked == "stream" else ""
@@ -200,10 +195,9 @@ def _streamed(
         backend = backend.with_smaller_blocks()
 
 
-def _needed(sizes: Sizes, backend: Backend) -> tuple[int, int]:
-    """What the fit needs there, and what of it goes with the rows; a CPU holds the host's too."""
-    beside = sizes.vector_bytes + (sizes.host_bytes if backend.is_host else 0)
-    return sizes.stored_bytes + beside, beside
+def _needed(sizes: Sizes) -> tuple[int, int]:
+    """What the fit needs, and what of it goes with the rows."""
+    return sizes.stored_bytes + sizes.vector_bytes, sizes.vector_bytes
 
 
 def _room(backend: Backend, share: int) -> int:

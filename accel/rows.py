@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.backends.interchange import rows_of
+from accel.backends.interchange import aligned_empty, rows_of
 from accel.sources import DataError, Source, close
 
 if TYPE_CHECKING:
@@ -107,8 +107,11 @@ def load(source: Source, block_rows: int, backend: Backend) -> Array:
         If they cannot be read or a number is not finite.
     """
     streamed, xp = Streamed(source, block_rows, backend), backend.xp
-    dtype = backend.asarray(np.empty((0, 0), streamed.dtype)).dtype
-    whole = xp.empty(streamed.shape, dtype=dtype, device=backend.device)
+    if backend.is_host:
+        whole = aligned_empty(streamed.shape, streamed.dtype)
+    else:
+        dtype = backend.asarray(np.empty((0, 0), streamed.dtype)).dtype
+        whole = xp.empty(streamed.shape, dtype=dtype, device=backend.device)
 
     def put(X: Array, rows: slice) -> None:
         whole[rows, :] = X
@@ -206,7 +209,7 @@ def gather(source: Source, runs: list[slice]) -> Array:
         In the dtype of the source.
     """
     d, dtype = source.shape[1], np.dtype(source.dtype)
-    out = np.empty((sum(run.stop - run.start for run in runs), d), dtype)
+    out = aligned_empty((sum(run.stop - run.start for run in runs), d), dtype)
     reader, done = source.reader(), 0
     read = reader
     if not source.is_random:

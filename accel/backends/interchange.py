@@ -11,6 +11,7 @@ import array_api_compat as compat
 import numpy as np
 
 Array = Any
+ALIGNMENT = 64  # bytes of a cache line, and of the widest vector
 
 
 def is_sparse(array: Any) -> bool:
@@ -71,6 +72,28 @@ def with_out(xp: Any) -> Any:
     """The namespace with ``out=`` and ``copyto``, which NumPy and CuPy have already."""
     does = compat.is_numpy_namespace(xp) or compat.is_cupy_namespace(xp)
     return xp if does else _WithOut(xp)
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """A NumPy array whose first byte lies at a multiple of 64.
+
+    BLAS and compiled loops may sum in another order where an array begins elsewhere: what is to
+    give the same bits in every process must lie alike.
+    """
+    dtype = np.dtype(dtype)
+    n_bytes = int(prod(shape)) * dtype.itemsize
+    raw = np.empty(n_bytes + ALIGNMENT, np.uint8)
+    first = -raw.ctypes.data % ALIGNMENT
+    return raw[first : first + n_bytes].view(dtype).reshape(shape)
+
+
+def aligned(X: Array) -> Array:
+    """A NumPy array itself if it lies so, else a copy that does; others as they are."""
+    if not compat.is_numpy_array(X) or X.ctypes.data % ALIGNMENT == 0:
+        return X
+    copy = aligned_empty(X.shape, X.dtype)
+    copy[...] = X
+    return copy
 
 
 def rows_of(X: Array, rows: slice) -> Array:

@@ -28,7 +28,7 @@ from accel.backends.base import (
     halved_until,
     row_blocks,
 )
-from accel.backends.interchange import is_sparse, to_host
+from accel.backends.interchange import aligned_empty, is_sparse, to_host
 from accel.backends.precision import Product, rounded_product
 from accel.interrupts import Interrupts
 
@@ -92,7 +92,7 @@ class NumpyBackend:
             yield function(slice(0, n_rows))
             return
         blocks = row_blocks(n_rows, row_bytes, BLOCK_BYTES // self.cut)
-        threads = min(_n_threads(), len(blocks))
+        threads = min(-(-_n_threads() // self.cut), len(blocks))
         if threads == 1:
             yield from map(function, blocks)
             return
@@ -147,7 +147,8 @@ class NumpyBackend:
 
     def streamer(self, block_rows: int, row: Any) -> ThreadedStream:
         """Each thread reads a block and computes on it."""
-        return ThreadedStream((block_rows, row.shape[1]), row.dtype)
+        threads = -(-(_n_threads() + READERS) // self.cut)
+        return ThreadedStream((block_rows, row.shape[1]), row.dtype, threads)
 
     def stream_bytes(self, room: int) -> int:
         """As in memory, if every thread may have a few blocks."""
@@ -159,14 +160,14 @@ class NumpyBackend:
         return memory.free_bytes()
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Python's error."""
-        return isinstance(error, MemoryError)
+        """Python's error, also where a thread finds no room for its stack."""
+        return isinstance(error, MemoryError) or "can't start new thread" in str(error)
 
     def release(self) -> None:
         """NumPy keeps nothing."""
 
     def with_smaller_blocks(self) -> NumpyBackend:
-        """Blocks of a quarter, of whatever size X is."""
+        """Blocks of a quarter, on a quarter of the threads, of whatever size X is."""
         return replace(self, cut=4 * self.cut)
 
     def uploader(self) -> PlainUploader:
@@ -213,10 +214,12 @@ class ThreadedStream:
         Rows of a block, and columns.
     dtype : dtype
         Of the rows.
+    threads : int
+        At most so many blocks at a time.
     """
 
-    def __init__(self, shape: tuple[int, int], dtype: Any) -> None:
-        self._shape, self._dtype = shape, dtype
+    def __init__(self, shape: tuple[int, int], dtype: Any, threads: int) -> None:
+        self._shape, self._dtype, self._threads = shape, dtype, threads
         self._free: list[Any] = []
 
     def map(
@@ -232,7 +235,7 @@ class ThreadedStream:
             try:
                 buffer = self._free.pop()
             except IndexError:
-                buffer = np.empty(self._shape, self._dtype)
+                buffer = aligned_empty(self._shape, self._dtype)
             try:
                 X = buffer[: rows.stop - rows.start]
                 read(rows, X)
@@ -240,7 +243,7 @@ class ThreadedStream:
             finally:
                 self._free.append(buffer)
 
-        return _on_threads(run, cuts, _n_threads() + READERS, abandon)
+        return _on_threads(run, cuts, self._threads, abandon)
 
 
 def _on_threads(

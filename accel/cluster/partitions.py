@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from accel.backends.interchange import bytes_of, is_device_array, is_sparse, namespace, to_host
+from accel.backends.interchange import (
+    aligned,
+    bytes_of,
+    is_device_array,
+    is_sparse,
+    namespace,
+    to_host,
+)
 from accel.cluster.distributed import answers, let_go, task
 from accel.cluster.inputs import Spread, is_dask
 from accel.rows import check_finite, gather, runs_of
@@ -304,12 +311,12 @@ def _join(
     y = _column(labels)
     weight = None if weights is None else _column(weights)
     if hasattr(blocks[0], "reader"):
-        return Rows(blocks[0], y, weight)
+        return Rows(aligned(blocks[0]), y, weight)
     arrays = [_array(block, dtype) for block in blocks]
     xp = namespace(arrays[0])
     X = arrays[0] if len(arrays) == 1 else xp.concat(arrays)
     _check(X, xp, start, f"X, partition {place}")
-    return Rows(X, y, weight)
+    return Rows(aligned(X), y, weight)
 
 
 def _array(block: Any, dtype: Any) -> Array:
