@@ -6,12 +6,13 @@ import importlib.util
 import os
 import subprocess
 import sys
+from threading import Thread
 
 import mpmath
 import numpy as np
 import pytest
 
-from accel.backends import get_backend, numpy_backend
+from accel.backends import get_backend, numpy_backend, threads
 from accel.losses import LOSSES
 from accel.network import Network
 from accel.objective import Objective
@@ -246,12 +247,12 @@ def test_concurrent_fits_share_one_limit_of_blas(monkeypatch):
             calls.append("limit")
             return self
 
-        def restore_original_limits(self):
+        def __exit__(self, *exception):
             calls.append("restore")
 
-    monkeypatch.setattr(numpy_backend, "_blas_controller", Blas)
-    monkeypatch.setattr(numpy_backend, "_blas_threads", lambda: [2])
-    one = numpy_backend._OneBlasThread()
+    monkeypatch.setattr(threads, "blas_controller", Blas)
+    monkeypatch.setattr(threads, "blas_threads", lambda: [2])
+    one = threads.OneBlasThread()
     with one:
         one.__enter__()
         assert calls == ["limit"]
@@ -261,6 +262,25 @@ def test_concurrent_fits_share_one_limit_of_blas(monkeypatch):
     with one:
         pass
     assert calls == ["limit", "restore"] * 2
+
+
+def test_blas_is_limited_from_any_thread():
+    """threadpoolctl heeds only the thread that set a limit first, and this one outlives it."""
+    found = []
+
+    def inside():
+        with threads.OneBlasThread():
+            found.append(threads.blas_threads())
+
+    before = threads.blas_threads()
+    inside()
+    for _ in range(2):
+        other = Thread(target=inside)
+        other.start()
+        other.join()
+    inside()
+    assert found == [[1] * len(before)] * 4
+    assert threads.blas_threads() == before
 
 
 def test_a_numba_that_does_not_import_is_said_and_done_without(everything_is_large, monkeypatch):

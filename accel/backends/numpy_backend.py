@@ -5,12 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -28,8 +24,9 @@ from accel.backends.base import (
     halved_until,
     row_blocks,
 )
-from accel.backends.interchange import aligned_empty, is_sparse, to_host
+from accel.backends.interchange import is_sparse, to_host
 from accel.backends.precision import Product, rounded_product
+from accel.backends.threads import ONE_BLAS_THREAD, ThreadedStream, n_threads, on_threads
 from accel.interrupts import Interrupts
 
 # Both products of a block find it in the last-level cache, and a block is long enough for BLAS to
@@ -92,11 +89,11 @@ class NumpyBackend:
             yield function(slice(0, n_rows))
             return
         blocks = row_blocks(n_rows, row_bytes, BLOCK_BYTES // self.cut)
-        threads = min(-(-_n_threads() // self.cut), len(blocks))
+        threads = min(-(-n_threads() // self.cut), len(blocks))
         if threads == 1:
             yield from map(function, blocks)
             return
-        yield from _on_threads(function, blocks, threads)
+        yield from on_threads(function, blocks, threads)
 
     def many_products(self, n_rows: int, row_bytes: int) -> AbstractContextManager[Any]:
         """BLAS on one thread where a pass is one small block.
@@ -104,11 +101,11 @@ class NumpyBackend:
         Thousands of small products in a row, each handed to BLAS's threads, stand still where
         another process holds a core: 10 s instead of 1 s (measured on 1797 x 64 x 50).
         """
-        return _ONE_BLAS_THREAD if n_rows * row_bytes <= WHOLE_BYTES else nullcontext()
+        return ONE_BLAS_THREAD if n_rows * row_bytes <= WHOLE_BYTES else nullcontext()
 
     def many_steps(self, flops: float) -> AbstractContextManager[Any]:
         """BLAS on one thread where a second gains nothing, for the same reason."""
-        return _ONE_BLAS_THREAD if flops < THREADED_FLOPS else nullcontext()
+        return ONE_BLAS_THREAD if flops < THREADED_FLOPS else nullcontext()
 
     def linear_pass(self, loss: str, X: Any, n_outputs: int) -> Callable[..., Any] | None:
         """The fused Numba pass for a few outputs and an X that is large and lies in rows."""
@@ -147,12 +144,12 @@ class NumpyBackend:
 
     def streamer(self, block_rows: int, row: Any) -> ThreadedStream:
         """Each thread reads a block and computes on it."""
-        threads = -(-(_n_threads() + READERS) // self.cut)
+        threads = -(-(n_threads() + READERS) // self.cut)
         return ThreadedStream((block_rows, row.shape[1]), row.dtype, threads)
 
     def stream_bytes(self, room: int) -> int:
         """As in memory, if every thread may have a few blocks."""
-        threads = _n_threads() + READERS
+        threads = n_threads() + READERS
         return halved_until(STREAM_BYTES // self.cut, 2 * room // (COPIES * threads))
 
     def free_bytes(self) -> int:
@@ -188,7 +185,7 @@ class NumpyBackend:
             libraries={
                 "numpy": np.__version__,
                 "blas": _blas(),
-                "threads": str(_n_threads()),
+                "threads": str(n_threads()),
                 "numba": _numba(),
             },
             fallback=self.fallback,
@@ -201,76 +198,6 @@ class NumpyBackend:
     def with_fallback(self, reason: str) -> NumpyBackend:
         """A copy that remembers why no GPU is used."""
         return replace(self, fallback=reason)
-
-
-class ThreadedStream:
-    """Blocks on threads, each of which reads a block and computes on it.
-
-    One thread more than BLAS may use, so that the disk has work while all others compute.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Rows of a block, and columns.
-    dtype : dtype
-        Of the rows.
-    threads : int
-        At most so many blocks at a time.
-    """
-
-    def __init__(self, shape: tuple[int, int], dtype: Any, threads: int) -> None:
-        self._shape, self._dtype, self._threads = shape, dtype, threads
-        self._free: list[Any] = []
-
-    def map(
-        self,
-        function: Callable[[Any, slice], Any],
-        read: Callable[[slice, Any], None],
-        cuts: Sequence[slice],
-        abandon: Callable[[], None],
-    ) -> Iterator[Any]:
-        """See `accel.backends.base.Streamer`."""
-
-        def run(rows: slice) -> Any:
-            try:
-                buffer = self._free.pop()
-            except IndexError:
-                buffer = aligned_empty(self._shape, self._dtype)
-            try:
-                X = buffer[: rows.stop - rows.start]
-                read(rows, X)
-                return function(X, rows)
-            finally:
-                self._free.append(buffer)
-
-        return _on_threads(run, cuts, self._threads, abandon)
-
-
-def _on_threads(
-    function: Callable[[slice], Any],
-    blocks: Sequence[slice],
-    threads: int,
-    abandon: Callable[[], None] = lambda: None,
-) -> Iterator[Any]:
-    """The results in the order of the blocks, with BLAS single-threaded inside.
-
-    A few results wait at most, and a pass that is left leaves no thread behind in its blocks.
-    """
-    with _ONE_BLAS_THREAD:
-        pool, waiting = _pool(os.getpid(), threads), deque[Future[Any]]()
-        try:
-            for rows in blocks:
-                # NumPy's error state is a context variable: a thread has its own unless given one
-                waiting.append(pool.submit(copy_context().run, function, rows))
-                if len(waiting) > 2 * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            abandon()
-            for future in waiting:
-                future.cancel()
-            wait(waiting)
 
 
 def _reopened(fallback: str, cut: int) -> NumpyBackend:
@@ -341,56 +268,3 @@ def _numba_version() -> str:
         return importlib.metadata.version("numba")
     except importlib.metadata.PackageNotFoundError:
         return "not installed, row blocks run instead of the fused pass"
-
-
-@cache
-def _blas_controller() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
-
-
-def _blas_threads() -> list[int]:
-    """What each BLAS in the process may use now."""
-    return [library["num_threads"] for library in _blas_controller().select(user_api="blas").info()]
-
-
-def _n_threads() -> int:
-    """What BLAS may use: OMP_NUM_THREADS, joblib's and threadpoolctl's limits are in it already."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return max(1, min([cores, *_blas_threads()]))
-
-
-class _OneBlasThread:
-    """Inside it BLAS runs on one thread.
-
-    The limit is the whole process's, so concurrent fits share one: the first in sets it, the last
-    out restores what it found. A fit that starts in between sees one thread and runs on one.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._inside = threading.Lock(), 0
-        self._limit: Any = None
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._limit = _blas_controller().limit(limits=1, user_api="blas")
-            self._inside += 1
-
-    def __exit__(self, *exception: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._limit.restore_original_limits()
-
-
-_ONE_BLAS_THREAD = _OneBlasThread()
-
-
-@cache
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:  # noqa: ARG001
-    """One pool a process: threads do not survive a fork."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="accel")
