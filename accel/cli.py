@@ -19,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import accel
 from accel import datasets, tutorial
+from accel.cluster import ClusterError
 from accel.disk import prepare_folder, write_atomically
 from accel.estimators.account import Stages
 from accel.estimators.network_options import FULL_BATCH, RULES
@@ -43,6 +44,7 @@ ACTIVATION_HELP = f"mlp: {', '.join(ACTIVATIONS)} [relu]."
 SCHEDULE_HELP = f"mlp: {', '.join(SCHEDULES)} [constant]."
 BAD_INPUT = 2
 INTERRUPTED, TERMINATED = 130, 143
+MENDABLE = (ValueError, TypeError, OSError, MemoryError)
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -64,7 +66,7 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except (ValueError, OSError, MemoryError, accel.BackendUnavailable) as error:
+        except (*MENDABLE, accel.BackendUnavailable, ClusterError) as error:
             typer.echo(f"accel: {_sentence(error)}", err=True)
             raise typer.Exit(BAD_INPUT) from None
         except KeyboardInterrupt:
@@ -229,12 +231,14 @@ def train_command(
         if model != "logistic" or data is None:
             raise ValueError("scheduler is for --model logistic and --data on a shared disk.")
         data = data.resolve()  # workers may run in other folders
-        placement = "stream"  # the rows are read by the workers, and for predictions
+    if data is None and not (target is weight is placement is None):
+        raise ValueError("target, weight and placement are for --data.")
+    if plan and (model != "logistic" or scheduler is not None):
+        raise ValueError("plan is an option of --model logistic on this machine.")
+    kept = "stream" if plan or scheduler is not None else placement  # nothing is loaded for these
     with stages("load"):
-        loaded = open_or_load(data, target, weight, placement) if data else datasets.load_digits()
+        loaded = open_or_load(data, target, weight, kept) if data else datasets.load_digits()
     console.print(f"{escape(loaded.name)}: X {loaded.X.shape} {loaded.X.dtype}", highlight=False)
-    if plan and model != "logistic":
-        raise ValueError("plan is an option of --model logistic.")
     if plan:
         _print_plan(console, estimator, loaded)
         return

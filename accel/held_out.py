@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from typing import Any, Protocol
 
 import numpy as np
 
 from accel.backends import get_backend
+from accel.backends.base import first_line
 from accel.cluster import frame, spread
 from accel.datasets import DataError, Dataset
 from accel.estimators.account import Stages
@@ -82,6 +84,8 @@ class OnDisk:
         given = data.sample_weight
         self._weight = np.ones(len(data.y)) if given is None else given.copy()
         self._weight[test] = 0
+        known = np.unique(data.y[train])  # a label that is held out only is none to learn
+        self._labels = np.where(np.isin(data.y, known), data.y, known[0])
 
     def check(self, backend: str, stages: Stages) -> None:
         """The fit brings them, block by block."""
@@ -90,7 +94,7 @@ class OnDisk:
 
     def fit(self, model: Any) -> None:
         """Learn from the rows that weigh something."""
-        model.fit(self._data.X, self._data.y, self._weight)
+        model.fit(self._data.X, self._labels, self._weight)
 
     def predictions(self, model: Any) -> tuple[Array, Array]:
         """Labels of both parts, by one pass."""
@@ -110,13 +114,17 @@ class OnCluster(OnDisk):
 
     def fit(self, model: Any) -> None:
         """Learn from the rows that weigh something, on the workers."""
-        client = _client(self._scheduler)
-        data, weight = self._data, self._weight
-        with client:
-            if data.X.is_random:
-                model.fit(spread(data.X, data.y, weight), None)
-            else:
-                model.fit(frame(data.X), data.y, weight)
+        X, y, weight = self._data.X, self._labels, self._weight
+        with _client(self._scheduler):
+            try:
+                if X.is_random:
+                    model.fit(spread(X, y, weight), None)
+                else:
+                    model.fit(frame(X), y, weight)
+            except CancelledError as error:
+                raise DataError(
+                    f"scheduler={self._scheduler!r} was lost ({first_line(error)}): start it again."
+                ) from error
 
 
 def _client(address: str) -> Any:

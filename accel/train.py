@@ -220,6 +220,7 @@ def train(
     parts.check(model.backend, stages)
     with stages("train"):
         _fit(model, parts)
+    stages.seconds["of it transfer"] = model.account_.seconds.get("transfer", 0.0)
     files = {name: out / name for name in ("model.npz", "cost.png", "confusion.png", "report.txt")}
     # first of all: whatever fails later, the fit is kept
     save_model(model, files["model.npz"], feature_names=data.feature_names)

@@ -30,7 +30,7 @@ from accel.sources import ArraySource
 
 Array = Any
 # Options on which the optimum and the way there depend; what is left may change between runs.
-OF_THE_RUN = ("C", "l1_ratio", "fit_intercept", "tol", "learning_rate", "input_scale")
+OF_THE_RUN = ("C", "l1_ratio", "fit_intercept", "learning_rate", "input_scale")
 
 
 @dataclass(frozen=True)

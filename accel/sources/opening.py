@@ -94,6 +94,8 @@ def _kind(path: Path) -> Kind:
     if not path.exists():
         raise DataError(f"{path} does not exist: {wanted}.")
     kind = "folder" if path.is_dir() else path.suffix.lower()
+    if not (path.is_dir() or path.is_file()):
+        raise DataError(f"{path} is no file that can be read twice: {wanted}.")
     if kind not in KINDS:
         raise DataError(f"{path} is not read by blocks: {wanted}, or load an .npz file whole.")
     return KINDS[kind]
