@@ -96,7 +96,10 @@ def _fits(rows: list[dict]) -> str:
 
 
 def _model(of: dict[str, list[dict]], cpu: CostModel, gpu: CostModel) -> str:
-    text = ["| one fit | seconds | reads of X | beside one process |", "|---|---|---|---|"]
+    text = [
+        "| one fit | seconds | reads of X | beside the faster of one process |",
+        "|---|---|---|---|",
+    ]
     text += [
         f"| {row['case'].removeprefix('fit of ')}, {row['contender']} | {row['median_s']:.2f} "
         f"| {row['passes']} | {row['ratio']:.2f}x |"

@@ -77,8 +77,6 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:  # noqa: ARG001
 class ThreadedStream:
     """Blocks on threads, each of which reads a block and computes on it.
 
-    One thread more than BLAS may use, so that the disk has work while all others compute.
-
     Parameters
     ----------
     shape : tuple of int
