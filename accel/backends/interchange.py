@@ -12,6 +12,7 @@ import numpy as np
 
 Array = Any
 ALIGNMENT = 64  # bytes of a cache line, and of the widest vector
+PHASE = 16  # where glibc lets large arrays begin: these need no copy to lie like all others
 
 
 def is_sparse(array: Any) -> bool:
@@ -75,7 +76,7 @@ def with_out(xp: Any) -> Any:
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> Array:
-    """A NumPy array whose first byte lies at a multiple of 64.
+    """A NumPy array whose first byte lies `PHASE` beyond a multiple of 64.
 
     BLAS and compiled loops may sum in another order where an array begins elsewhere: what is to
     give the same bits in every process must lie alike.
@@ -83,13 +84,13 @@ def aligned_empty(shape: tuple[int, ...], dtype: Any) -> Array:
     dtype = np.dtype(dtype)
     n_bytes = int(prod(shape)) * dtype.itemsize
     raw = np.empty(n_bytes + ALIGNMENT, np.uint8)
-    first = -raw.ctypes.data % ALIGNMENT
+    first = (PHASE - raw.ctypes.data) % ALIGNMENT
     return raw[first : first + n_bytes].view(dtype).reshape(shape)
 
 
 def aligned(X: Array) -> Array:
     """A NumPy array itself if it lies so, else a copy that does; others as they are."""
-    if not compat.is_numpy_array(X) or X.ctypes.data % ALIGNMENT == 0:
+    if not compat.is_numpy_array(X) or X.ctypes.data % ALIGNMENT == PHASE:
         return X
     copy = aligned_empty(X.shape, X.dtype)
     copy[...] = X
