@@ -12,7 +12,7 @@ import pytest
 
 resource = pytest.importorskip("resource", reason="no limits on this system")
 
-LIMIT = 96 << 20  # far from where a block or a sample is halved
+LIMIT = 112 << 20  # far from where a block (96) or a sample (128) is halved
 ROWS, COLUMNS = 4 * LIMIT // (4 * 256), 256
 
 # argv: file, limit in bytes or 0, free bytes to plan with or 0; prints what came of it
