@@ -136,6 +136,8 @@ def _model(of: dict[str, list[dict]], cpu: CostModel, gpu: CostModel) -> str:
 
 
 def _rows(n: float) -> str:
+    if n < 1e6:
+        return f"{n:,.0f}"
     return f"{n / 1e6:.3g} million" if n < 1e9 else f"{n / 1e9:.3g} billion"
 
 
