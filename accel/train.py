@@ -291,8 +291,10 @@ def split(data: Dataset | Data, *, test_size: float, seed: int) -> tuple[Array, 
 
     Returns
     -------
-    train, test : ndarray of int
-        Places of rows.
+    train : ndarray of int
+        Places of the rows to learn from.
+    test : ndarray of int
+        Places of those held out.
 
     Raises
     ------
