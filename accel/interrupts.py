@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from types import FrameType, TracebackType
-from typing import Any
-
-Handler = Any  # what signal.getsignal returns
+from typing import Any, Self
 
 
-class Interrupts:
-    """Inside it the first Ctrl-C is noted in `seen`; a second one raises KeyboardInterrupt.
+class _Handling(ABC):
+    """Inside it a signal is handled by `_handle`, and afterwards as before.
 
     In the main thread and where nobody else handles the signal; elsewhere it does nothing.
     """
 
+    signal_number = signal.SIGINT
+    nobody: Any = signal.default_int_handler  # the handler where there is no other
+
     def __init__(self) -> None:
         self.seen = False
-        self._before: Handler = None
+        self._before: Any = None
 
-    def __enter__(self) -> Interrupts:
-        self._before = _installed(self._note)
+    def __enter__(self) -> Self:
+        before = signal.getsignal(self.signal_number)
+        is_free = before == self.nobody or isinstance(_owner(before), SureInterrupts)
+        if is_free and threading.current_thread() is threading.main_thread():
+            self._before = before
+            signal.signal(self.signal_number, self._handle)
         return self
 
     def __exit__(
@@ -32,88 +37,55 @@ class Interrupts:
         at: TracebackType | None,
     ) -> None:
         if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+            signal.signal(self.signal_number, self._before)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    @abstractmethod
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        """What Python calls."""
+
+
+def _owner(handler: Any) -> Any:
+    """What a handler is a method of."""
+    return getattr(handler, "__self__", None)
+
+
+class Interrupts(_Handling):
+    """Inside it the first Ctrl-C is noted in `seen`; a second one raises KeyboardInterrupt."""
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self.seen:
             raise KeyboardInterrupt
         self.seen = True
 
 
-class SureInterrupts:
+class SureInterrupts(_Handling):
     """Inside it Ctrl-C raises KeyboardInterrupt, and `check` raises it again if nobody saw it.
 
     Python swallows what is raised in a destructor: one press in some twenty would be lost, and one
-    SIGTERM inside a `Termination` likewise. In the main thread and where nobody else handles the
-    signal; elsewhere it does nothing.
+    SIGTERM inside a `Termination` likewise.
     """
 
     def __init__(self) -> None:
-        self._seen = False
-        self._before: Handler = None
-        self._termination = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-
-    def __enter__(self) -> SureInterrupts:
-        self._before = _installed(self._raise)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        super().__init__()
+        self._termination = _owner(signal.getsignal(signal.SIGTERM))
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if there was one."""
-        if self._seen or getattr(self._termination, "seen", False):
+        if self.seen or getattr(self._termination, "seen", False):
             raise KeyboardInterrupt
 
-    def _raise(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self._seen = True
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.seen = True
         raise KeyboardInterrupt
 
 
-def _installed(handler: Callable[[int, FrameType | None], None]) -> Handler:
-    """The handler of Ctrl-C that was there before; None where this one has no place."""
-    before = signal.getsignal(signal.SIGINT)
-    is_ours = isinstance(getattr(before, "__self__", None), SureInterrupts)
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or not (is_ours or before is signal.default_int_handler):
-        return None
-    signal.signal(signal.SIGINT, handler)
-    return before
+class Termination(_Handling):
+    """Inside it SIGTERM does what Ctrl-C does, and is noted in `seen`."""
 
+    signal_number = signal.SIGTERM
+    nobody = signal.SIG_DFL
 
-class Termination:
-    """Inside it SIGTERM does what Ctrl-C does, and is noted in `seen`.
-
-    In the main thread and where nobody else handles the signal; elsewhere it does nothing.
-    """
-
-    def __init__(self) -> None:
-        self.seen = False
-        self._is_mine = False
-
-    def __enter__(self) -> Termination:
-        is_main = threading.current_thread() is threading.main_thread()
-        self._is_mine = is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        if self._is_mine:
-            signal.signal(signal.SIGTERM, self._note)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        if self._is_mine:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.seen = True
         handler = signal.getsignal(signal.SIGINT)  # SIG_IGN in the background of a shell
         (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)

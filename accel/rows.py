@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.backends.base import row_blocks
 from accel.backends.interchange import aligned_empty, rows_of
 from accel.sources import DataError, Source, close
 
@@ -21,7 +22,6 @@ Array = Any
 
 # A run of adjacent rows of a sample: a disk reads this much in the time of any less.
 RUN_BYTES = 64 << 10
-GATHER_BYTES = 4 << 20
 SAMPLE_SEED = 20
 FEWEST_OF_A_CLASS = 200  # rows of a class that a sample should know
 
@@ -61,8 +61,7 @@ class Streamed:
 
     def map(self, function: Callable[[Array, slice], Any]) -> Iterator[Any]:
         """function(X, rows) of every block, in order; see `Backend.streamer`."""
-        n, reader = self.shape[0], self.source.reader()
-        cuts = [slice(k, min(k + self.block_rows, n)) for k in range(0, n, self.block_rows)]
+        reader, cuts = self.source.reader(), row_blocks(self.shape[0], 1, self.block_rows)
         read = reader if self._is_checked else self._checked(reader)
         yield from self._streamer.map(function, read, cuts, partial(close, reader))
         self._is_checked = True
@@ -191,58 +190,6 @@ def with_rare(
     groups = np.split(order, np.flatnonzero(np.diff(index[order])) + 1)
     more = [group[:: max(1, -(-len(group) // wanted))] for group in groups]
     return np.union1d(places, np.concatenate(more))
-
-
-def gather(source: Source, runs: list[slice]) -> Array:
-    """Runs of rows, in host memory.
-
-    Parameters
-    ----------
-    source : Source
-        Where they lie: read by runs where any order will do, else up to the last of them.
-    runs : list of slice
-        In order, without overlap.
-
-    Returns
-    -------
-    ndarray (n_rows, n_features)
-        In the dtype of the source.
-    """
-    d, dtype = source.shape[1], np.dtype(source.dtype)
-    out = aligned_empty((sum(run.stop - run.start for run in runs), d), dtype)
-    reader, done = source.reader(), 0
-    read = reader
-    if not source.is_random:
-        read = _in_order(reader, source, max(1, GATHER_BYTES // (d * dtype.itemsize)))
-    try:
-        for run in runs:
-            read(run, out[done : done + run.stop - run.start])
-            done += run.stop - run.start
-    finally:
-        close(reader)
-    return out
-
-
-def _in_order(
-    read: Callable[[slice, Array], None], source: Source, block_rows: int
-) -> Callable[[slice, Array], None]:
-    """A reader of runs, from one that must be read from the first row on, block by block."""
-    n, d = source.shape
-    block, at = np.empty((block_rows, d), source.dtype), slice(0, 0)
-
-    def read_run(run: slice, out: Array) -> None:
-        nonlocal at
-        done = run.start
-        while done < run.stop:
-            if done >= at.stop:
-                at = slice(at.stop, min(at.stop + block_rows, n))
-                read(at, block[: at.stop - at.start])
-                continue
-            stop = min(run.stop, at.stop)
-            out[done - run.start : stop - run.start] = block[done - at.start : stop - at.start]
-            done = stop
-
-    return read_run
 
 
 def check_finite(X: Array, first: int, name: str) -> None:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from accel import LogisticRegression, Status
 from accel.backends import BACKENDS, get_backend
 from accel.estimators.checks import Targets
-from accel.rows import Streamed, gather, rows_in, runs_of, sample_runs, with_rare
+from accel.rows import Streamed, rows_in, runs_of, sample_runs, with_rare
 from accel.solvers import planning
-from accel.sources import ArraySource, DataError
+from accel.sources import ArraySource, DataError, gather
 from tests import strict
 
 

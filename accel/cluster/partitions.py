@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from accel.backends.base import row_blocks
 from accel.backends.interchange import (
     aligned,
     bytes_of,
@@ -19,7 +20,8 @@ from accel.backends.interchange import (
 )
 from accel.cluster.distributed import answers, let_go, task
 from accel.cluster.inputs import Spread, is_dask
-from accel.rows import check_finite, gather, runs_of
+from accel.rows import check_finite, runs_of
+from accel.sources import gather
 from accel.sources.base import delivered_dtype
 from accel.sources.ranges import RowRange
 
@@ -311,7 +313,7 @@ def _join(
     y = _column(labels)
     weight = None if weights is None else _column(weights)
     if hasattr(blocks[0], "reader"):
-        return Rows(aligned(blocks[0]), y, weight)
+        return Rows(blocks[0], y, weight)
     arrays = [_array(block, dtype) for block in blocks]
     xp = namespace(arrays[0])
     X = arrays[0] if len(arrays) == 1 else xp.concat(arrays)
@@ -334,11 +336,9 @@ def _check(X: Array, xp: Any, start: int, name: str) -> None:
     """Refuse NaN and infinity, with the place."""
     if "int" in str(X.dtype):
         return
-    step = max(1, FINITE_BLOCK_BYTES // (8 * X.shape[1]))
-    for first in range(0, X.shape[0], step):
-        block = X[first : first + step, :]
-        if not bool(xp.all(xp.isfinite(block))):
-            check_finite(to_host(block), start + first, name)
+    for rows in row_blocks(X.shape[0], 8 * X.shape[1], FINITE_BLOCK_BYTES):
+        if not bool(xp.all(xp.isfinite(X[rows, :]))):
+            check_finite(to_host(X[rows, :]), start + rows.start, name)
 
 
 def _column(pieces: list[tuple[Any, int, int]]) -> Array:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from accel.estimators.linear import linear_objective
 from accel.estimators.linear_fit import Problem, brought
 from accel.estimators.options import Options
 from accel.estimators.prediction import n_outputs_for
-from accel.objective import Objective, alpha_of
+from accel.objective import Objective
 from accel.placement import Place, Sizes, places, size
 from accel.rows import FEWEST_OF_A_CLASS, sample_runs
 
@@ -94,18 +93,8 @@ class DistributedProblem(Problem):
 
     def at(self, place: Place) -> Objective:
         """The objective on the client, which asks the workers for its sums."""
-        options, backend = self.options, place.backend
-        ratio, strength = options.l1_ratio, float(alpha_of(options.C, self.targets.total))
-        build = partial(
-            linear_objective,
-            backend=backend,
-            fit_intercept=options.fit_intercept,
-            input_scale=options.input_scale,
-            alpha=(1 - ratio) * strength,
-            l1=ratio * strength,
-        )
-        X, targets = self.sample
-        return build(self.X, self.targets, sample=build(backend.asarray(X), targets))
+        build, (X, targets) = self.build(place.backend), self.sample
+        return build(self.X, self.targets, sample=build(place.backend.asarray(X), targets))
 
 
 def is_on_cluster(X: Any) -> bool:

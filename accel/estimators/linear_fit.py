@@ -24,9 +24,9 @@ from accel.estimators.options import Options
 from accel.estimators.prediction import n_outputs_for
 from accel.objective import Objective, alpha_of
 from accel.placement import Place, Sizes, places
-from accel.rows import Streamed, gather, load, rows_in, runs_of, sample_runs, with_rare
+from accel.rows import Streamed, load, rows_in, runs_of, sample_runs, with_rare
 from accel.solvers import Plan, Progress, Solution, minimize, plan
-from accel.sources import ArraySource
+from accel.sources import ArraySource, gather
 
 Array = Any
 # Options on which the optimum and the way there depend; what is left may change between runs.
@@ -74,19 +74,22 @@ class Problem:
             penalty += f", l1_ratio={options.l1_ratio:g}"
         return f"{name}, {n} x {d} {kind}{dtype}, {classes} classes, {penalty}."
 
-    def at(self, place: Place) -> Objective:
-        """The objective there: X is loaded whole, or streamed with a sample at hand."""
-        options, X = self.options, self.X
+    def build(self, backend: Backend) -> Callable[..., Objective]:
+        """(X, targets, sample=) -> an objective: scikit-learn's C becomes alpha and l1 here."""
+        options = self.options
         ratio, strength = options.l1_ratio, float(alpha_of(options.C, self.targets.total))
-        build = partial(
+        return partial(
             linear_objective,
-            backend=place.backend,
+            backend=backend,
             fit_intercept=options.fit_intercept,
             input_scale=options.input_scale,
             alpha=(1 - ratio) * strength,
             l1=ratio * strength,
         )
-        rows = brought(X, place)
+
+    def at(self, place: Place) -> Objective:
+        """The objective there: X is loaded whole, or streamed with a sample at hand."""
+        build, rows = self.build(place.backend), brought(self.X, place)
         if not place.is_streamed:
             return build(rows, self.targets)
         source = rows.source

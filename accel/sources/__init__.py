@@ -3,7 +3,7 @@
 from accel.sources.base import Data, DataError, Reader, Source, close
 from accel.sources.memory import ArraySource
 from accel.sources.opening import as_source, open_data, open_rows
-from accel.sources.take import take
+from accel.sources.take import gather, take
 
 __all__ = [
     "ArraySource",
@@ -13,6 +13,7 @@ __all__ = [
     "Source",
     "as_source",
     "close",
+    "gather",
     "open_data",
     "open_rows",
     "take",

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from accel.backends.base import row_blocks
+
 Array = Any
 Reader = Callable[[slice, Array], None]
 
@@ -132,8 +134,8 @@ def image_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
 
 def blocks(start: int, stop: int, row_bytes: int, n_bytes: int = BLOCK_BYTES) -> Iterator[slice]:
     """Consecutive rows in blocks of at most so many bytes, or one row."""
-    step = max(1, n_bytes // row_bytes)
-    return (slice(first, min(first + step, stop)) for first in range(start, stop, step))
+    cuts = row_blocks(stop - start, row_bytes, n_bytes)
+    return (slice(start + rows.start, start + rows.stop) for rows in cuts)
 
 
 def row_bytes(source: Source) -> int:

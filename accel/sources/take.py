@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from accel.backends.interchange import aligned_empty
 from accel.sources.base import Reader, Source, blocks, close, row_bytes
 
 Array = Any
 
-SEEK_BYTES = 2**16  # rows further apart than this are read one by one: a disk reads on for less
+GATHER_BYTES = 4 << 20
 
 
 def take(source: Source, rows: slice) -> Array:
-    """Some rows of a source, in host memory.
+    """Rows by a slice.
 
     Parameters
     ----------
@@ -26,8 +28,7 @@ def take(source: Source, rows: slice) -> Array:
     Returns
     -------
     ndarray (n_rows, n_features)
-        In the dtype of the source. Rows far apart are read one by one where the source is random;
-        else what lies between them is read too, in blocks of bounded size.
+        In the dtype of the source.
 
     Raises
     ------
@@ -37,28 +38,61 @@ def take(source: Source, rows: slice) -> Array:
     wanted = range(source.shape[0])[rows]
     if wanted.step < 1:
         raise ValueError(f"rows={rows}: the step must be positive.")
-    out = np.empty((len(wanted), source.shape[1]), source.dtype)
-    read = source.reader()
+    if wanted.step == 1:
+        return gather(source, [slice(wanted.start, wanted.start + len(wanted))])
+    return gather(source, [slice(row, row + 1) for row in wanted])
+
+
+def gather(source: Source, runs: Sequence[slice]) -> Array:
+    """Runs of rows.
+
+    Parameters
+    ----------
+    source : Source
+        Where they lie: read by runs where any order will do, else up to the last of them.
+    runs : sequence of slice
+        In order, without overlap.
+
+    Returns
+    -------
+    ndarray (n_rows, n_features)
+        In the dtype of the source; read in blocks of bounded size.
+
+    Raises
+    ------
+    DataError
+        If they cannot be read.
+    """
+    n_rows = sum(run.stop - run.start for run in runs)
+    out, done = aligned_empty((n_rows, source.shape[1]), source.dtype), 0
+    reader = source.reader()
+    read = reader if source.is_random else _in_order(reader, source)
     try:
-        if source.is_random and wanted.step > 1 and wanted.step * row_bytes(source) > SEEK_BYTES:
-            for place, row in enumerate(wanted):
-                read(slice(row, row + 1), out[place : place + 1])
-        else:
-            _read_on(read, wanted, out, first=wanted.start if source.is_random else 0)
+        for run in runs:
+            for rows in blocks(run.start, run.stop, row_bytes(source), GATHER_BYTES):
+                read(rows, out[done : done + rows.stop - rows.start])
+                done += rows.stop - rows.start
     finally:
-        close(read)
+        close(reader)
     return out
 
 
-def _read_on(read: Reader, wanted: range, out: Array, first: int) -> None:
-    """Read all rows from the first one to the last one wanted, and keep those that are."""
-    done, buffer = 0, np.empty((0, *out.shape[1:]), out.dtype)
-    for rows in blocks(first, wanted[-1] + 1 if wanted else first, out.shape[1] * out.itemsize):
-        n_rows = rows.stop - rows.start
-        if len(buffer) < n_rows:
-            buffer = np.empty((n_rows, *out.shape[1:]), out.dtype)
-        read(rows, buffer[:n_rows])
-        ahead = wanted.start - rows.start
-        kept = buffer[max(ahead, ahead % wanted.step) : n_rows : wanted.step]
-        out[done : done + len(kept)] = kept
-        done += len(kept)
+def _in_order(read: Reader, source: Source) -> Reader:
+    """A reader of runs, from one that must be read from the first row on, block by block."""
+    n, d = source.shape
+    block_rows = min(n, max(1, GATHER_BYTES // row_bytes(source)))
+    block, at = np.empty((block_rows, d), source.dtype), slice(0, 0)
+
+    def read_run(run: slice, out: Array) -> None:
+        nonlocal at
+        done = run.start
+        while done < run.stop:
+            if done >= at.stop:
+                at = slice(at.stop, min(at.stop + block_rows, n))
+                read(at, block[: at.stop - at.start])
+                continue
+            stop = min(run.stop, at.stop)
+            out[done - run.start : stop - run.start] = block[done - at.start : stop - at.start]
+            done = stop
+
+    return read_run
