@@ -8,13 +8,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ml_dtypes import bfloat16
 from numpy.lib import format as npy_format
 
-from accel import datasets, sources
+from accel import LogisticRegression, datasets, sources
 from accel.sources import DataError, as_source, close, open_data, open_rows, take
 
 STORED = ("float64", "float32", "float16", "uint8", "int8")
@@ -134,7 +135,7 @@ def same(left, right):
 def test_every_kind_gives_the_rows_of_the_array(kind, tmp_path, rng):
     X = matrix(rng)
     source = as_source(KINDS[kind](tmp_path, X))
-    assert isinstance(source, sources.Source)
+    assert sources.is_source(source)
     assert as_source(source) is source
     assert source.shape == X.shape
     assert source.dtype == np.float64
@@ -435,3 +436,21 @@ def test_files_in_fortran_order_give_the_same_rows(tmp_path, rng, shape, dtype):
     wanted = X.reshape(len(X), -1).astype(source.dtype)
     assert same(take(source, slice(None)), wanted)
     assert same(take(source, slice(2, 5)), wanted[2:5])
+
+
+def test_a_wrapper_that_delegates_is_a_source_and_a_frame_with_such_columns_is_none(rng):
+    """Python 3.12 looks for a protocol's members past __getattr__; frames answer with columns."""
+
+    class Wrapper:
+        def __init__(self, source):
+            self._source = source
+
+        def __getattr__(self, name):
+            return getattr(self._source, name)
+
+    wrapper = Wrapper(sources.ArraySource(matrix(rng)))
+    assert as_source(wrapper) is wrapper
+    frame = pandas.DataFrame(rng.normal(size=(20, 2)), columns=["reader", "identity"])
+    assert as_source(frame) is None
+    model = LogisticRegression(backend="numpy").fit(frame, np.arange(20) % 2)
+    assert model.predict(frame).shape == (20,)

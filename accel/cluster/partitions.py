@@ -21,7 +21,7 @@ from accel.backends.interchange import (
 from accel.cluster.distributed import answers, let_go, task
 from accel.cluster.inputs import Spread, is_dask
 from accel.rows import check_finite, runs_of
-from accel.sources import gather
+from accel.sources import gather, is_source
 from accel.sources.base import delivered_dtype
 from accel.sources.ranges import RowRange
 
@@ -55,12 +55,12 @@ class Rows:
 
     def __sizeof__(self) -> int:
         """What it holds: dask moves and spills by it."""
-        held = 0 if hasattr(self.X, "reader") else bytes_of(self.X)
+        held = 0 if is_source(self.X) else bytes_of(self.X)
         return held + sum(bytes_of(part) for part in (self.y, self.weight) if part is not None)
 
     def take(self, runs: Sequence[slice]) -> Rows:
         """Runs of them, on the host."""
-        if hasattr(self.X, "reader"):
+        if is_source(self.X):
             X = gather(self.X, list(runs))
         else:
             X = np.concatenate([to_host(self.X[run, :]) for run in runs])
@@ -312,7 +312,7 @@ def _join(
     """On a worker: the rows of a part, looked through for what is not finite."""
     y = _column(labels)
     weight = None if weights is None else _column(weights)
-    if hasattr(blocks[0], "reader"):
+    if is_source(blocks[0]):
         return Rows(blocks[0], y, weight)
     arrays = [_array(block, dtype) for block in blocks]
     xp = namespace(arrays[0])

@@ -24,7 +24,7 @@ from sklearn.utils.validation import (
 from accel.backends.base import row_blocks
 from accel.backends.interchange import is_device_array, is_sparse, namespace, to_host
 from accel.cluster import is_dask
-from accel.sources import as_source, open_data, open_rows
+from accel.sources import as_source, is_source, open_data, open_rows
 
 Array = Any
 # Storage that is trained on as it lies; a block of it at a time becomes float32.
@@ -114,7 +114,7 @@ def check_X(estimator: Any, X: Any, *, fitting: bool) -> Array:
         )
     if not fitting:
         check_is_fitted(estimator)
-    if isinstance(X, str | PathLike) or hasattr(X, "reader"):
+    if isinstance(X, str | PathLike) or is_source(X):
         raise TypeError(
             f"{type(estimator).__name__} needs X in memory, got {getattr(X, 'name', X)}: load it, "
             "or use LogisticRegression, which reads it block by block."

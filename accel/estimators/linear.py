@@ -27,6 +27,7 @@ from accel.estimators.prediction import (
 )
 from accel.network import Network
 from accel.objective import Objective
+from accel.sources import is_source
 
 Array = Any
 
@@ -95,7 +96,7 @@ class LinearClassifier(ClassPredictions, ArrayEstimator):
     def _raw_prediction(self, X: Any) -> Array:
         """(n_samples, n_outputs); compact X is converted block by block."""
         X = check_rows(self, X, fitting=False)
-        return by_blocks(X, self._raw_of) if hasattr(X, "reader") else self._raw_of(X)
+        return by_blocks(X, self._raw_of) if is_source(X) else self._raw_of(X)
 
     def _raw_of(self, X: Array) -> Array:
         W = (self.coef_.T * self.input_scale_).reshape(-1)

@@ -26,7 +26,7 @@ from accel.objective import Objective, alpha_of
 from accel.placement import Place, Sizes, places
 from accel.rows import Streamed, load, rows_in, runs_of, sample_runs, with_rare
 from accel.solvers import Plan, Progress, Solution, minimize, plan
-from accel.sources import ArraySource, gather
+from accel.sources import ArraySource, gather, is_source
 
 Array = Any
 # Options on which the optimum and the way there depend; what is left may change between runs.
@@ -106,8 +106,9 @@ def brought(X: Any, place: Place) -> Any:
     if place.is_streamed:
         source = ArraySource(X) if isinstance(X, np.ndarray) else X
         return Streamed(source, place.block_rows, place.backend)
-    is_source = hasattr(X, "reader")
-    return load(X, place.block_rows, place.backend) if is_source else place.backend.asarray(X)
+    if is_source(X):
+        return load(X, place.block_rows, place.backend)
+    return place.backend.asarray(X)
 
 
 @contextmanager

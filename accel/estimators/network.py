@@ -36,6 +36,7 @@ from accel.objective import Objective
 from accel.solvers import Solution, Status, minimize
 from accel.solvers.epochs import EpochProgress, Limits, StochasticSolver, Training
 from accel.solvers.status import UNFINISHED
+from accel.sources import is_source
 
 Array = Any
 PRINT_EVERY = 10
@@ -279,7 +280,7 @@ class NetworkEstimator(Explained, ArrayEstimator):
     def _raw_prediction(self, X: Any) -> Array:
         """(n_samples, n_outputs), in the namespace and on the device of X, block by block."""
         X = check_rows(self, X, fitting=False)
-        return by_blocks(X, self._raw_of) if hasattr(X, "reader") else self._raw_of(X)
+        return by_blocks(X, self._raw_of) if is_source(X) else self._raw_of(X)
 
     def _raw_of(self, X: Array) -> Array:
         widths = tuple(W.shape[1] for W in self.coefs_)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 
@@ -25,7 +25,6 @@ class DataError(ValueError):
     """Data that cannot be used: the message names the file and what to do."""
 
 
-@runtime_checkable
 class Source(Protocol):
     """Rows of a matrix that lie on disk, or behind any object that slices, read block by block."""
 
@@ -68,6 +67,15 @@ class Source(Protocol):
 
     def identity(self) -> str:
         """What it is, without reading it: paths, sizes, times of change, shape and dtype."""
+
+
+def is_source(X: Any) -> TypeGuard[Source]:
+    """Whether an object reads like a `Source`, be it one itself or a wrapper around one.
+
+    Its methods are looked for on the object, since a wrapper may delegate them, and must be
+    callable: a data frame has attributes of the names of its columns.
+    """
+    return all(callable(getattr(X, name, None)) for name in ("reader", "identity"))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from accel.backends.interchange import is_device_array, is_sparse
 from accel.sources import folders
-from accel.sources.base import Data, DataError, Source
+from accel.sources.base import Data, DataError, Source, is_source
 from accel.sources.csv import csv_data, csv_rows
 from accel.sources.npy import open_memmap, open_npy
 from accel.sources.parquet import parquet_data, parquet_rows
@@ -143,7 +143,7 @@ def _gives_rows(X: Any) -> bool:
 # The first that fits. A memory map is an array too, so it comes before arrays.
 _OPENERS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Source | None]], ...] = (
     (lambda X: isinstance(X, str | Path), lambda X: open_data(X).X),
-    (lambda X: isinstance(X, Source), lambda X: X),
+    (is_source, lambda X: X),
     (
         lambda X: isinstance(X, np.memmap) and getattr(X, "_mmap", None) is not None,
         open_memmap,
