@@ -104,7 +104,7 @@ def backends_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """What can compute on this machine, and why the rest cannot."""
-    reports = accel.backends()
+    reports = accel.list_backends()
     if as_json:
         typer.echo(json.dumps([asdict(report) for report in reports], indent=2))
         return

@@ -13,6 +13,7 @@ import numpy as np
 
 from accel.backends import BackendReport
 from accel.backends.base import first_line
+from accel.backends.interchange import to_host
 from accel.disk import FileFormatError, read_with_header, write_with_header
 from accel.estimators import LogisticRegression, MLPClassifier, MLPRegressor
 from accel.estimators.account import Account
@@ -122,14 +123,14 @@ def _linear_parts(model: Any) -> tuple[dict[str, Any], Arrays]:
     results = {
         "objective": model.objective_,
         "gradient_norm": model.gradient_norm_,
-        "n_iter": int(model.n_iter_[0]),
+        "n_iter": int(to_host(model.n_iter_)[0]),
         "n_passes": model.n_passes_,
     }
     arrays = {
-        "coef": model.coef_,
-        "intercept": model.intercept_,
+        "coef": to_host(model.coef_),
+        "intercept": to_host(model.intercept_),
         "classes": _plain_labels(model.classes_),
-        "loss_curve": model.loss_curve_,
+        "loss_curve": to_host(model.loss_curve_),
     }
     return results, arrays
 
@@ -158,7 +159,7 @@ def _network_parts(model: Any) -> tuple[dict[str, Any], Arrays]:
     results = {"results": {name: _jsonable(getattr(model, name)) for name in NETWORK_RESULTS}}
     arrays = {"loss_curve": np.array(model.loss_curve_)}
     for layer, (W, b) in enumerate(zip(model.coefs_, model.intercepts_, strict=True)):
-        arrays[f"coef_{layer}"], arrays[f"intercept_{layer}"] = W, b
+        arrays[f"coef_{layer}"], arrays[f"intercept_{layer}"] = to_host(W), to_host(b)
     if model.validation_scores_ is not None:
         arrays["validation_scores"] = np.array(model.validation_scores_)
     return results, arrays

@@ -21,7 +21,9 @@ class OutOfMemoryError(MemoryError):
     pass
 
 
-def fake_cupy(*, count=1, count_error=None, driver=12080, empty=None, kernel=None, matmul=None):
+def fake_cupy(
+    *, count=1, count_error=None, driver=12080, empty=None, kernel=None, matmul=None, pinned=()
+):
     current = [0]
 
     class Device:
@@ -62,6 +64,12 @@ def fake_cupy(*, count=1, count_error=None, driver=12080, empty=None, kernel=Non
             raise empty
         return np.empty(shape, dtype).view(Array)
 
+    blocked = []  # of each array that came in, whether its copy was waited for
+
+    def asarray(array, dtype=None, blocking=False):
+        blocked.append(blocking)
+        return np.asarray(array, dtype=dtype).view(Array)
+
     class RawKernel:
         def __init__(self, source, name):
             self.name = name
@@ -79,6 +87,8 @@ def fake_cupy(*, count=1, count_error=None, driver=12080, empty=None, kernel=Non
     runtime = SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,
         getDeviceCount=device_count,
+        memoryTypeHost=1,
+        pointerGetAttributes=lambda place: SimpleNamespace(type=int(place in pinned)),
         driverGetVersion=lambda: driver,
         runtimeGetVersion=lambda: 12090,
         getDeviceProperties=lambda index: {
@@ -95,7 +105,8 @@ def fake_cupy(*, count=1, count_error=None, driver=12080, empty=None, kernel=Non
         float64=np.float64,
         empty=make_empty,
         ones=compiling(np.ones),
-        asarray=lambda array, dtype=None: np.asarray(array, dtype=dtype).view(Array),
+        asarray=asarray,
+        blocked=blocked,
         asnumpy=lambda array: array.get(),
         stack=compiling(lambda arrays: np.stack([np.asarray(a) for a in arrays])),
         RawKernel=RawKernel,

@@ -279,6 +279,25 @@ def test_doors(backend):
     assert backend.with_fallback("because").report().fallback == "because"
 
 
+def test_copies_from_pinned_memory_are_waited_for():
+    """CuPy's are asynchronous: the caller may write over the array as soon as it has the other."""
+    plain, pinned = np.zeros(4), np.zeros(4)
+    cupy = fake_cupy(pinned=(pinned.ctypes.data,))
+    backend = cupy_backend.probe(0, import_fake(cupy))
+    there = backend.asarray(plain)
+    for array in (pinned, there, [1.0]):
+        backend.asarray(array)
+    assert cupy.blocked == [False, True, False, False]
+
+
+def test_the_folder_is_a_package_and_can_be_called():
+    import accel.backends.cupy_backend as by_path
+
+    assert by_path is cupy_backend
+    assert accel.backends.numpy_backend is numpy_backend
+    assert accel.backends() == accel.list_backends()
+
+
 def test_to_host_and_like(backend):
     values = np.arange(4.0)
     there = backend.asarray(values)

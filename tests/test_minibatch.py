@@ -164,8 +164,8 @@ def test_no_hidden_layer_is_logistic_regression(backend, K, rng):
 class LazyUploader:
     """Copies as late as a device may: a buffer that is written over too early shows."""
 
-    def __init__(self, asarray):
-        self.asarray, self.waiting, self.log = asarray, [], []
+    def __init__(self, backend):
+        self.backend, self.waiting, self.log = backend, [], []
 
     def host(self, shape, dtype):
         return np.empty(shape, dtype)
@@ -179,7 +179,8 @@ class LazyUploader:
     def finish(self, token):
         while not token[2]:
             host, out, _ = self.waiting[0]
-            out[...] = self.asarray(host)
+            out[...] = self.backend.asarray(host)
+            self.backend.synchronize()  # only then may the host array be written over
             self.waiting.pop(0)[2] = True
 
     def wait_on_device(self, token):
@@ -206,7 +207,7 @@ def test_batches_are_the_rows_in_their_order(backend, shuffle, storage, is_resid
         input_scale=0.5,
     )
     if not is_resident:
-        made._link = LazyUploader(backend.asarray)
+        made._link = LazyUploader(backend)
     for _ in range(2):
         order = rng.permutation(23)[:20] if shuffle else None
         places = np.arange(23) if order is None else order
@@ -226,7 +227,7 @@ def test_the_next_batch_is_on_its_way_while_one_is_computed_on(rng):
     backend = get_backend("numpy")
     X, Y = rng.normal(size=(24, 3)), np.zeros((24, 1))
     made = Batches(X, Y, None, size=6, dtype=np.float64, backend=backend, is_resident=False)
-    made._link = LazyUploader(backend.asarray)
+    made._link = LazyUploader(backend)
     list(made.epoch(None))
     assert made._link.log == ["upload", "upload", "compute", "upload", "compute", "upload",
                               "compute", "compute"]  # fmt: skip
@@ -253,7 +254,7 @@ def test_an_epoch_that_is_left_waits_for_its_copies(how, rng):
     backend = get_backend("numpy")
     X, Y = rng.normal(size=(24, 3)), np.zeros((24, 1))
     made = Batches(X, Y, None, size=6, dtype=np.float64, backend=backend, is_resident=False)
-    made._link = LazyUploader(backend.asarray)
+    made._link = LazyUploader(backend)
     epoch = made.epoch(None)
     next(epoch)
     assert made._link.waiting

@@ -110,7 +110,7 @@ def public():
     from accel.backends import precision
     from accel.solvers import epochs, gd, lbfgs, line_search, path, rules, together
 
-    objects = [getattr(accel, name) for name in accel.__all__ if name != "Status"]
+    objects = [getattr(accel, name) for name in accel.__all__ if name not in ("Status", "backends")]
     objects += [objective.Objective, network.Network, solvers.minimize, solvers.Solution]
     objects += [solvers.Snapshot, solvers.Progress, solvers.State]
     objects += [gd.GradientDescent, lbfgs.LBFGS, line_search.wolfe_search, datasets.load]

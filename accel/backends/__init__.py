@@ -10,6 +10,8 @@ To add a backend, write a module with a class that has the members of `Backend` 
 from __future__ import annotations
 
 import os
+import sys
+from types import ModuleType
 from typing import Any
 
 from accel.backends import cupy_backend, numpy_backend
@@ -21,9 +23,9 @@ __all__ = [
     "BackendReport",
     "BackendUnavailable",
     "backend_for",
-    "backends",
     "get_backend",
     "last_resort",
+    "list_backends",
 ]
 
 # In order of preference: "auto" takes the first that is usable.
@@ -87,7 +89,7 @@ def last_resort(name: str, backend: Backend) -> Backend | None:
     return cpu
 
 
-def backends() -> list[BackendReport]:
+def list_backends() -> list[BackendReport]:
     """What every known backend is, or why it cannot be used.
 
     Returns
@@ -121,3 +123,14 @@ def _preferred() -> Backend:
 
 def _choices() -> str:
     return ", ".join(["'auto'", *(repr(name) for name in BACKENDS), "'cupy:N'"])
+
+
+class _Package(ModuleType):
+    """The folder, which can also be called: a function of its name would hide its modules."""
+
+    def __call__(self) -> list[BackendReport]:
+        """`list_backends`."""
+        return list_backends()
+
+
+sys.modules[__name__].__class__ = _Package

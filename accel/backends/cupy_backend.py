@@ -1,4 +1,4 @@
-"""An NVIDIA GPU through CuPy, and the probe that proves it usable or says why not."""
+"""An NVIDIA GPU through CuPy."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from functools import cache
 from typing import Any, ClassVar
 
 import array_api_compat as compat
+import numpy as np
 
 from accel.backends.base import (
     BackendReport,
     BackendUnavailable,
     StepKernels,
-    first_line,
     halved_until,
     row_blocks,
 )
+from accel.backends.cupy_probe import cuda_version, is_out_of_memory, prove
 from accel.backends.interchange import is_sparse, to_host
 from accel.backends.kernels import cuda
 from accel.backends.kernels.adam_cuda import AdamUpdate
@@ -43,15 +44,6 @@ AMPERE = 80  # compute capability
 # The kernels have not yet run on a GPU: they become the default with the first recorded run in
 # bench/results/ that shows them right and faster.
 KERNELS_VARIABLE = "ACCEL_CUDA_KERNELS"
-
-INSTALL = 'pip install "accel[cuda12]" (or "accel[cuda13]" where nvidia-smi shows CUDA 13)'
-DRIVER = "install or update the NVIDIA driver until nvidia-smi shows CUDA 12 or newer"
-
-# cudaError_t, from the CUDA runtime API's driver_types.h.
-INSUFFICIENT_DRIVER, NO_DEVICE = 35, 100
-# What refuses memory, and its codes: of cuBLAS "not initialized", as where a handle has no room,
-# and "alloc failed" (cublas_api.h); a probe has proven that it is there.
-OUT_OF_MEMORY = {"CUDARuntimeError": (2,), "CUDADriverError": (2,), "CUBLASError": (1, 3)}
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,9 @@ class CupyBackend:
             array = array.detach().resolve_neg()
             array = self.cupy.from_dlpack(array) if on_gpu else to_host(array)
         with self.device:
-            return self.cupy.asarray(array, dtype=dtype)
+            # from pinned memory CuPy copies behind the caller's back, who may write over it next
+            blocking = _is_pinned(self.cupy, array)
+            return self.cupy.asarray(array, dtype=dtype, blocking=blocking)
 
     def to_numpy(self, array: Any) -> Any:
         """A copy in host memory; waits for the GPU."""
@@ -159,7 +153,7 @@ class CupyBackend:
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """CuPy's error, CUDA's own (pinned memory, cuBLAS), or the host's."""
-        return isinstance(error, MemoryError) or _is_out_of_memory(self.cupy, error)
+        return isinstance(error, MemoryError) or is_out_of_memory(self.cupy, error)
 
     def release(self) -> None:
         """Empty the pools of device and pinned memory."""
@@ -189,8 +183,8 @@ class CupyBackend:
             memory_bytes=int(properties["totalGlobalMem"]),
             libraries={
                 "cupy": self.cupy.__version__,
-                "cuda runtime": _cuda_version(runtime.runtimeGetVersion()),
-                "cuda driver": _cuda_version(runtime.driverGetVersion()),
+                "cuda runtime": cuda_version(runtime.runtimeGetVersion()),
+                "cuda driver": cuda_version(runtime.driverGetVersion()),
             },
             fallback=self.fallback,
         )
@@ -241,6 +235,15 @@ class StreamUploader:
         token.synchronize()
 
 
+def _is_pinned(cupy: Any, array: Any) -> bool:
+    """Whether a NumPy array lies in host memory that the GPU reads directly."""
+    if not isinstance(array, np.ndarray):
+        return False
+    runtime = cupy.cuda.runtime
+    kind = runtime.pointerGetAttributes(array.ctypes.data).type
+    return bool(kind == runtime.memoryTypeHost)
+
+
 def _reopened(index: int, fallback: str, cut: int) -> CupyBackend:
     return replace(open_backend(index), fallback=fallback, cut=cut)
 
@@ -274,120 +277,8 @@ def _probe_once(index: int) -> tuple[Any, BackendUnavailable | None]:
 
 
 def probe(index: int, import_module: Callable[[str], Any]) -> CupyBackend:
-    """Prove that a GPU computes: an allocation, a run-time compilation and a matrix product.
-
-    Parameters
-    ----------
-    index : int
-        Device number.
-    import_module : callable
-        `importlib.import_module`, or a stand-in.
-
-    Returns
-    -------
-    CupyBackend
-        Proven usable.
-
-    Raises
-    ------
-    BackendUnavailable
-        With the first thing that failed and what mends it.
-
-    Notes
-    -----
-    ``import cupy`` succeeds without a driver, and a driver whose libraries do not fit shows only
-    at the first allocation, compilation (NVRTC) or matrix product (cuBLAS): so all are done here.
-    """
-    name = f"cupy:{index}" if index else "cupy"
-    try:
-        cupy = import_module("cupy")
-        xp = import_module("array_api_compat.cupy")
-    except Exception as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name == "cupy"
-        reason = "CuPy is not installed" if missing else f"CuPy does not load ({first_line(error)})"
-        raise BackendUnavailable(name, reason, INSTALL) from None
-    count = _device_count(cupy, name)
-    if index >= count:
-        raise BackendUnavailable(
-            name,
-            f"there is no device {index}: the driver shows {count}, counted from 0",
-            "use 'cupy' for device 0, or check CUDA_VISIBLE_DEVICES",
-        )
-    device = cupy.cuda.Device(index)
-    with device:
-        _prove(cupy, name)
-    l2_bytes = cupy.cuda.runtime.getDeviceProperties(index).get("l2CacheSize") or UNKNOWN_L2_BYTES
-    return CupyBackend(name, cupy, xp, device, block_bytes=int(L2_SHARE * l2_bytes))
-
-
-def _device_count(cupy: Any, name: str) -> int:
-    runtime = cupy.cuda.runtime
-    try:
-        count = int(runtime.getDeviceCount())
-    except runtime.CUDARuntimeError as error:
-        if error.status == NO_DEVICE:
-            count = 0
-        elif error.status == INSUFFICIENT_DRIVER and runtime.driverGetVersion() == 0:
-            raise BackendUnavailable(name, "no NVIDIA driver is installed", DRIVER) from None
-        elif error.status == INSUFFICIENT_DRIVER:
-            driver = _cuda_version(runtime.driverGetVersion())
-            needed = _cuda_version(runtime.runtimeGetVersion())
-            reason = f"the NVIDIA driver is too old (it serves CUDA {driver}, CuPy needs {needed})"
-            raise BackendUnavailable(name, reason, DRIVER) from None
-        else:
-            raise BackendUnavailable(name, first_line(error), DRIVER) from None
-    if count == 0:
-        mend = "check that nvidia-smi lists a GPU and that CUDA_VISIBLE_DEVICES does not hide it"
-        raise BackendUnavailable(name, "the driver sees no GPU", mend)
-    return count
-
-
-def _allocate(cupy: Any) -> None:
-    cupy.empty(4, dtype=cupy.float32)  # empty: filling it would compile a kernel
-
-
-def _compile(cupy: Any) -> None:
-    source = 'extern "C" __global__ void probe(float* x) { x[threadIdx.x] *= 2.0f; }'
-    x = cupy.ones(4, dtype=cupy.float32)
-    cupy.RawKernel(source, "probe")((1,), (4,), (x,))
-    if float(x.sum()) != 8.0:
-        raise RuntimeError(f"a kernel computed {x} instead of 2")
-
-
-def _multiply(cupy: Any) -> None:
-    x = cupy.ones((32, 32), dtype=cupy.float32)
-    if float((x @ x).sum()) != 32.0**3:
-        raise RuntimeError("a matrix product came out wrong")
-
-
-# What is done, what it means when it fails, what mends it.
-PROBE_STEPS = (
-    (_allocate, "the GPU refuses memory", DRIVER),
-    (_compile, "a kernel does not compile and run, NVRTC may be missing", INSTALL),
-    (_multiply, "a matrix product does not run, cuBLAS may be missing", INSTALL),
-)
-
-
-def _prove(cupy: Any, name: str) -> None:
-    """Run the steps of the probe; whatever one raises becomes the refusal."""
-    for step, reason, mend in PROBE_STEPS:
-        try:
-            step(cupy)
-        except Exception as error:
-            is_lasting = not _is_out_of_memory(cupy, error)
-            if not is_lasting:
-                reason = "the GPU has no free memory"
-                mend = "end other programs that use it (nvidia-smi lists them)"
-            reason = f"{reason} ({first_line(error)})"
-            raise BackendUnavailable(name, reason, mend, is_lasting) from None
-
-
-def _is_out_of_memory(cupy: Any, error: BaseException) -> bool:
-    return isinstance(error, cupy.cuda.memory.OutOfMemoryError) or getattr(
-        error, "status", None
-    ) in OUT_OF_MEMORY.get(type(error).__name__, ())
-
-
-def _cuda_version(number: int) -> str:
-    """CUDA counts 1000 * major + 10 * minor."""
-    return f"{number // 1000}.{number % 1000 // 10}"
+    """The backend on GPU `index`, by the proof of `cupy_probe.prove`; raises BackendUnavailable."""
+    proven = prove(index, import_module)
+    properties = proven.cupy.cuda.runtime.getDeviceProperties(index)
+    l2_bytes = properties.get("l2CacheSize") or UNKNOWN_L2_BYTES
+    return CupyBackend(*proven, block_bytes=int(L2_SHARE * l2_bytes))

@@ -30,7 +30,7 @@ def facts() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
-        "backends": [asdict(report) for report in accel.backends()],
+        "backends": [asdict(report) for report in accel.list_backends()],
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "threads": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
         "commit": commit(),

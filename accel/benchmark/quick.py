@@ -35,7 +35,7 @@ def measure(say: Callable[[str], None]) -> list[dict[str, Any]]:
     list of dict
         Rows, see `accel.benchmark.rows`.
     """
-    usable = [report.name for report in accel.backends() if report.usable]
+    usable = [report.name for report in accel.list_backends() if report.usable]
     own = tuple(f"accel {name}" for name in usable)
     found: list[dict[str, Any]] = []
     for name in usable:

@@ -12,22 +12,21 @@ from accel.backends.base import row_blocks
 from accel.backends.interchange import (
     device_of,
     take_rows,
+    to_host,
 )
 from accel.cluster import is_distributed
 from accel.cluster.lazily import by_partitions
-from accel.estimators.checks import Targets, arithmetic_dtype, check_rows
+from accel.estimators.checks import Targets, arithmetic_dtype
 from accel.estimators.prediction import (
     BLOCK_BYTES,
     ArrayEstimator,
     ClassPredictions,
-    by_blocks,
     is_compact,
     loss_for,
     placed,
 )
 from accel.network import Network
 from accel.objective import Objective
-from accel.sources import is_source
 
 Array = Any
 
@@ -90,18 +89,20 @@ class LinearClassifier(ClassPredictions, ArrayEstimator):
             In the namespace and on the device of X.
         """
         with device_of(X):
-            raw = self._raw_prediction(X)
+            raw = self._raw_prediction(X, "decision_function")
             return raw[:, 0] if raw.shape[1] == 1 else raw
 
-    def _raw_prediction(self, X: Any) -> Array:
-        """(n_samples, n_outputs); compact X is converted block by block."""
-        X = check_rows(self, X, fitting=False)
-        return by_blocks(X, self._raw_of) if is_source(X) else self._raw_of(X)
+    @property
+    def first_weights(self) -> Array:
+        """Fitted weights, where they live."""
+        return self.coef_
 
     def _raw_of(self, X: Array) -> Array:
-        W = (self.coef_.T * self.input_scale_).reshape(-1)
-        params, xp = placed(np.concatenate([W, self.intercept_]), X)
-        network = Network(self.n_features_in_, len(self.intercept_))
+        """(n_samples, n_outputs); compact X is converted block by block."""
+        coef, intercept = to_host(self.coef_), to_host(self.intercept_)
+        W = (coef.T * self.input_scale_).reshape(-1)
+        params, xp = placed(np.concatenate([W, intercept]), X)
+        network = Network(self.n_features_in_, len(intercept))
         whole = [slice(0, X.shape[0])]
         blocks = row_blocks(X.shape[0], 8 * X.shape[1], BLOCK_BYTES) if is_compact(X) else whole
         parts = [

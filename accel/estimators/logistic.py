@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
+from accel.backends.interchange import to_host
 from accel.estimators.account import Account, Explained, Stages
 from accel.estimators.callbacks import CallbackSupport, FitTasks, has_callbacks, managed
 from accel.estimators.checks import (
@@ -19,6 +20,7 @@ from accel.estimators.checks import (
     check_start,
     opened,
 )
+from accel.estimators.dispatch import move_attributes
 from accel.estimators.distributed_fit import distributed_problem, is_on_cluster
 from accel.estimators.forecast import forecast
 from accel.estimators.linear import LinearClassifier, coefficients
@@ -310,6 +312,7 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         self._keep(attributes, fit.solution, account)
         if tasks is not None:
             tasks.end(lambda: attributes)
+        move_attributes(self, X)
         self._judge(fit.solution, ending)
 
     def _start(
@@ -320,7 +323,7 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         previous = vars(self).get("coef_")
         resumes = self.warm_start and previous is not None and previous.shape == shape
         if resumes and coef_init is None and intercept_init is None:
-            coef_init, intercept_init = previous, self.intercept_
+            coef_init, intercept_init = to_host(previous), to_host(self.intercept_)
         dtype = np.float64 if str(X.dtype).endswith("float64") else np.float32
         W = check_start("coef_init", coef_init, shape, dtype).T.reshape(-1)
         b = check_start("intercept_init", intercept_init, shape[:1], dtype)

@@ -27,6 +27,7 @@ from accel.estimators.checks import (
     check_targets,
     check_X,
 )
+from accel.estimators.dispatch import move_attributes
 from accel.estimators.linear import LinearClassifier, coefficients, linear_objective
 from accel.estimators.logistic import LogisticRegression
 from accel.estimators.path import check_Cs, solve_weightings, warn_of_missed
@@ -195,6 +196,7 @@ class LogisticRegressionCV(LinearClassifier):
         refit = check_flag("refit", self.refit)
         choices = ["auto", *(name for name in SOLVERS if name not in ("gd", "orthant"))]
         solver = check_choice("solver", self.solver, choices)
+        given = X
         with device_of(X):
             X = check_X(self, X, fitting=True)
         targets = check_targets(y, X.shape[0], sample_weight, self.class_weight)
@@ -222,6 +224,7 @@ class LogisticRegressionCV(LinearClassifier):
             else:
                 self._average(path)
         self.n_passes_ = sum(whole.passes.values())
+        move_attributes(self, given)
         self._judge(path, limits["tol"])
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> float:
@@ -367,7 +370,8 @@ class LogisticRegressionCV(LinearClassifier):
     def _judge(self, path: Path, tol: float) -> None:
         """Say aloud where an optimum was not reached."""
         if self.verbose:
-            for C, score in zip(self.Cs_, np.mean(self.scores_, axis=0), strict=True):
+            means = np.mean(to_host(self.scores_), axis=0)
+            for C, score in zip(to_host(self.Cs_), means, strict=True):
                 print(f"C {C:.4g}: score {score:.4f}")
             print(f"C {self.C_:.4g} is chosen; {self.status_.name}: {self.status_.value}")
         every = [*path.status.reshape(-1), *([self.status_] if self.refit else [])]

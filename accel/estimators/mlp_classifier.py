@@ -318,7 +318,7 @@ class MLPClassifier(ClassPredictions, NetworkEstimator):
         if "coefs_" not in vars(self) or not self._is_multilabel:
             return super().predict(X)
         with device_of(X):
-            raw = self._raw_prediction(X)
+            raw = self._raw_prediction(X, "predict")
             return more_probable_than_not(raw, xp=namespace(raw))
 
     @property

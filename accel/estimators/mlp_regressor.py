@@ -290,7 +290,7 @@ class MLPRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[misc]
             In the namespace and on the device of X.
         """
         with device_of(X):
-            raw = self._raw_prediction(X)
+            raw = self._raw_prediction(X, "predict")
             prediction = TARGET_LOSSES[self.loss].predict(raw, xp=namespace(raw))
             return prediction[:, 0] if self.n_outputs_ == 1 else prediction
 

@@ -14,10 +14,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from accel.backends import backend_for
-from accel.backends.interchange import device_of, is_sparse
+from accel.backends.interchange import device_of, is_sparse, to_host
 from accel.checkpoint import Checkpoint, digest, pack, unpack
 from accel.estimators.account import Account, Explained, Stages
-from accel.estimators.checks import check_rows, check_X
+from accel.estimators.checks import check_X
+from accel.estimators.dispatch import move_attributes
 from accel.estimators.network_options import FULL_BATCH, RULES, NetworkOptions, network_options
 from accel.estimators.network_targets import NetworkTargets
 from accel.estimators.network_training import (
@@ -30,13 +31,12 @@ from accel.estimators.network_training import (
     with_curves,
     with_memory,
 )
-from accel.estimators.prediction import ArrayEstimator, by_blocks, placed, raw_prediction
+from accel.estimators.prediction import ArrayEstimator, placed, raw_prediction
 from accel.network import Network
 from accel.objective import Objective
 from accel.solvers import Solution, Status, minimize
 from accel.solvers.epochs import EpochProgress, Limits, StochasticSolver, Training
 from accel.solvers.status import UNFINISHED
-from accel.sources import is_source
 
 Array = Any
 PRINT_EVERY = 10
@@ -64,7 +64,7 @@ class NetworkEstimator(Explained, ArrayEstimator):
         self, X: Any, targets_of: Callable[..., NetworkTargets], *, incremental: bool = False
     ) -> None:
         """Train; targets_of(n_rows, first=) says what is to be predicted."""
-        stages = Stages()
+        stages, given = Stages(), X
         with stages("check"):
             options = network_options(self)
             if incremental:
@@ -100,6 +100,7 @@ class NetworkEstimator(Explained, ArrayEstimator):
             seconds=stages.seconds,
             ending=ending.sentence,
         )
+        move_attributes(self, given)
         self._judge(ending)
 
     def _train(self, problem: Problem, *, first: bool, incremental: bool) -> _Ending:
@@ -267,22 +268,23 @@ class NetworkEstimator(Explained, ArrayEstimator):
 
     def _params(self) -> NDArray[Any]:
         parts = zip(self.coefs_, self.intercepts_, strict=True)
-        return np.concatenate([part.reshape(-1) for pair in parts for part in pair])
+        return np.concatenate([to_host(part).reshape(-1) for pair in parts for part in pair])
 
     def _check_same_shape(self, network: Network) -> None:
-        shapes = [W.shape for W in self.coefs_]
+        shapes = [tuple(W.shape) for W in self.coefs_]
         if shapes != network.shapes:
             raise ValueError(
                 f"hidden_layer_sizes and X ask for layers {network.shapes}, but the fitted ones "
                 f"are {shapes}: set warm_start=False to start again."
             )
 
-    def _raw_prediction(self, X: Any) -> Array:
-        """(n_samples, n_outputs), in the namespace and on the device of X, block by block."""
-        X = check_rows(self, X, fitting=False)
-        return by_blocks(X, self._raw_of) if is_source(X) else self._raw_of(X)
+    @property
+    def first_weights(self) -> Array:
+        """Fitted weights of the first layer, where they live."""
+        return self.coefs_[0]
 
     def _raw_of(self, X: Array) -> Array:
+        """(n_samples, n_outputs), in the namespace and on the device of X, block by block."""
         widths = tuple(W.shape[1] for W in self.coefs_)
         network = Network(self.n_features_in_, widths[-1], widths[:-1], self.activation)
         scaled = self._params() * network.input_scale(self.input_scale_)

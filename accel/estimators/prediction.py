@@ -21,11 +21,12 @@ from accel.backends.interchange import (
     with_out,
 )
 from accel.cluster.lazily import by_partitions, computed
-from accel.estimators.checks import COMPACT
+from accel.estimators.checks import COMPACT, check_rows
+from accel.estimators.dispatch import check_same_namespace
 from accel.losses import LOSSES, Loss
 from accel.network import Network
 from accel.rows import Streamed
-from accel.sources import Source
+from accel.sources import Source, is_source
 
 Array = Any
 BLOCK_BYTES = 8 << 20
@@ -40,6 +41,12 @@ class ArrayEstimator(BaseEstimator):  # type: ignore[misc]
         tags.input_tags.sparse = True
         tags.array_api_support = True
         return tags
+
+    def _raw_prediction(self, X: Any, method: str) -> Array:
+        """(n_samples, n_outputs) raw predictions where X lies, for a public method of this name."""
+        rows = check_rows(self, X, fitting=False)
+        check_same_namespace(self, X, method)
+        return by_blocks(rows, self._raw_of) if is_source(rows) else self._raw_of(rows)
 
 
 class ClassPredictions(ClassifierMixin):  # type: ignore[misc]
@@ -66,7 +73,7 @@ class ClassPredictions(ClassifierMixin):  # type: ignore[misc]
             where X is a dask collection.
         """
         with device_of(X):
-            raw = self._raw_prediction(X)
+            raw = self._raw_prediction(X, "predict_proba")
             return self._link.probabilities(raw, xp=namespace(raw))
 
     @by_partitions
@@ -84,7 +91,7 @@ class ClassPredictions(ClassifierMixin):  # type: ignore[misc]
             In the namespace and on the device of X.
         """
         with device_of(X):
-            raw = self._raw_prediction(X)
+            raw = self._raw_prediction(X, "predict_log_proba")
             return self._link.log_probabilities(raw, xp=namespace(raw))
 
     @by_partitions
@@ -102,7 +109,7 @@ class ClassPredictions(ClassifierMixin):  # type: ignore[misc]
             Labels; in the namespace and on the device of X where they are numbers or booleans.
         """
         with device_of(X):
-            raw = self._raw_prediction(X)
+            raw = self._raw_prediction(X, "predict")
             xp = namespace(raw)
             index = most_probable(raw, xp=xp)
             if self.classes_.dtype.kind in "biuf":
