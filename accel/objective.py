@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from copy import copy
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accel.backends.interchange import bytes_of, in_dtype, is_sparse
+from accel.backends.interchange import bytes_of, is_sparse
+from accel.backends.linear_model import LinearModel, LinearPass
 from accel.cluster import is_distributed
+from accel.passes import BlockPass, FormulaPass, converted, is_right, part_of, with_ridge
 from accel.rows import is_streamed, map_rows
 
 if TYPE_CHECKING:
@@ -119,10 +122,9 @@ class Objective:
         if input_scale != 1.0:
             self.scale = backend.asarray(network.input_scale(input_scale), dtype=self.dtype)
         self._sample = sample
-        self._row_bytes = self.row_bytes(network)
         self.passes: Counter[str] = Counter()
         self._purpose = "value and gradient"
-        self._block = self._best_block()
+        self._pass = self._best_pass()
 
     @property
     def effort(self) -> tuple[int, int]:
@@ -147,14 +149,10 @@ class Objective:
             Of its smooth part, without the l1 penalty; in the dtype of the weights.
         """
         self.passes[self._purpose] += 1
-        xp, scaled = self.backend.xp, params * self.scale
-        shrink = self.penalty * params
-        value, gradient = 0.5 * xp.sum(shrink * params, dtype=xp.float64), shrink
+        xp = self.backend.xp
+        value, gradient = reduce(_added, self._sums(params))
         if self.l1 is not None:
             value = value + xp.sum(self.l1 * xp.abs(params), dtype=xp.float64)
-        for block_value, block_gradient in self._row_sums(scaled):
-            value = value + block_value
-            gradient = gradient + block_gradient * self.scale
         return value, gradient
 
     def quadratic(self, params: Array) -> Objective:
@@ -172,32 +170,26 @@ class Objective:
             through the same pass, with the curvature of each sample in the place of its label.
         """
         self.passes["curvature"] += 1
-        scaled = params * self.scale
         if is_distributed(self.X):
             model = self.second_order(None)
-            model.X = self.X.quadratic(self.backend.to_numpy(scaled))
+            model.X = self.X.quadratic(self.backend.to_numpy(params * self.scale))
         else:
-            model = self.second_order(self.curvature(scaled))
+            model = self.second_order(self.curvature(params))
         model._sample = None if self._sample is None else self._sample.quadratic(params)
         return model
 
-    def curvature(self, scaled: Array) -> Array:
-        """Curvature of every row at parameters that have the factor of X in them."""
-        xp = self.backend.xp
-
-        def of_rows(X: Array, rows: slice) -> Array:  # noqa: ARG001
-            raw_prediction, _ = self.network.forward(scaled, self.converted(X), xp=xp)
-            return self.loss.curvature(raw_prediction, xp=xp)
-
-        parts = list(self.map_rows(of_rows))
-        return parts[0] if len(parts) == 1 else xp.concat(parts)
+    def curvature(self, params: Array) -> Array:
+        """Curvature of every row at params."""
+        one = self._pass
+        parts = list(self.map_rows(lambda X, rows: one.curvature(params, X)))  # noqa: ARG005
+        return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts)
 
     def second_order(self, curvature: Array) -> Objective:
         """The quadratic with these curvatures in the place of the labels."""
         model = copy(self)
         model.Y, model.l1, model.loss = curvature, None, self.loss.quadratic
         model._purpose = "Hessian product"
-        model._block = model._best_block()
+        model._pass = model._best_pass()
         return model
 
     def map_rows(
@@ -217,15 +209,17 @@ class Objective:
         object
             Its results.
         """
-        return map_rows(self.X, function, row_bytes or self._row_bytes, self.backend)
+        if row_bytes is None:  # a stream has its blocks already
+            row_bytes = 0 if is_streamed(self.X) else self._pass.row_bytes(self.X)
+        return map_rows(self.X, function, row_bytes, self.backend)
 
     def __getstate__(self) -> dict[str, Any]:
         """Workers of a cluster hand objectives on: without the pass, which is found again."""
-        return {**vars(self), "_block": self._block == self._generic}
+        return {**vars(self), "_pass": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._block = self._generic if state["_block"] else self._best_block()
+        self._pass = self._best_pass()
 
     def __sizeof__(self) -> int:
         """What it holds on the device: dask places and spills by it."""
@@ -252,7 +246,7 @@ class Objective:
         other.backend = self.backend.with_smaller_blocks()
         if is_streamed(self.X):
             other.X = self.X.with_smaller_blocks(other.backend)
-        other._block = other._best_block()
+        other._pass = other._best_pass()
         return other
 
     def mean_curvature(self, rows: slice) -> tuple[Array, Array]:
@@ -270,9 +264,7 @@ class Objective:
 
     def converted(self, X: Array) -> Array:
         """Rows of X, without its factor, in the dtype of the weights."""
-        if is_sparse(X):
-            return in_dtype(X, self.dtype)
-        return self.backend.xp.astype(X, self.dtype, copy=False)
+        return converted(X, self.dtype, xp=self.backend.xp)
 
     def error(self, params: Array, gradient: Array) -> Array:
         """max|gradient|, 0-d, on the device: what the tolerance is compared with.
@@ -313,46 +305,68 @@ class Objective:
         exact.penalty = xp.astype(self.penalty, xp.float64)
         exact.l1 = None if self.l1 is None else xp.astype(self.l1, xp.float64)
         exact.scale = 1.0 if self.input_scale == 1 else xp.astype(self.scale, xp.float64)
-        exact._row_bytes = exact.row_bytes(self.network)
         exact._purpose = "certificate"
-        # none where X is distributed: an objective that holds its own method is freed late
-        exact._block = (
-            exact._block and exact._generic
-        )  # the fused passes compute in the dtype that X implies
+        exact._pass = exact._best_pass()
         return exact
 
-    def _row_sums(self, params: Array) -> Iterable[tuple[Array, Array]]:
-        """Sums of the weighted loss and of its gradient over parts of the rows, in their order."""
+    def _sums(self, params: Array) -> Iterable[tuple[Array, Array]]:
+        """Sums of the weighted loss and of its gradient over parts of the rows, in their order.
+
+        The first of them has the penalty in it.
+        """
         if is_distributed(self.X):
-            value, gradient = self.X.value_and_grad(self.backend.to_numpy(params))
-            return [(value, self.backend.asarray(gradient))]
-        return self.map_rows(lambda X, rows: self._block(params, X, rows))
+            scaled = self.backend.to_numpy(params * self.scale)
+            value, gradient = self.X.value_and_grad(scaled)
+            sums = value, self.backend.asarray(gradient) * self.scale
+            return [with_ridge(*sums, params, self.penalty, xp=self.backend.xp)]
+        one: LinearPass = self._pass
 
-    def _best_block(self) -> Any:
-        """The fused pass of the backend for a linear model, where there is one."""
+        def of_rows(X: Array, rows: slice) -> tuple[Array, Array]:
+            ridge = self.penalty if rows.start == 0 else None
+            return one(params, X, part_of(self.Y, rows), part_of(self.weights, rows), ridge)
+
+        return self.map_rows(of_rows)
+
+    def _best_pass(self) -> Any:
+        """The pass of the backend for a linear model, where there is one; else the formula's.
+
+        None where X is distributed: its workers find their own, and an objective that holds what
+        it has no use for is freed late.
+        """
         if is_distributed(self.X):
-            return None  # the workers find their own
-        fused = None
-        if not self.network.hidden:
-            fused = self.backend.linear_pass(self.loss.name, self.X, self.network.n_out)
-        return self._generic if fused is None else self._fused_with(fused)
+            return None
+        scale = None if self.input_scale == 1 else self.scale
+        formula = FormulaPass(
+            self.loss,
+            self.network,
+            self.dtype,
+            scale,
+            self.row_bytes(self.network),
+            self.backend.xp,
+        )
+        if self.network.hidden or is_sparse(self.X):
+            return formula
+        network, real = self.network, "float64" if self._is_double else "float32"
+        model = LinearModel(self.loss.name, network.n_in, network.n_out, network.bias, real)
+        factor = None if scale is None else scale[: network.n_in * network.n_out : network.n_out]
+        whole = self.backend.linear_pass(model, self.X, factor)
+        if whole is not None and (
+            is_streamed(self.X) or is_right(whole, formula, self.X, self.Y, self.backend)
+        ):
+            return whole
+        if self._is_double != str(self.X.dtype).endswith("float64"):
+            return formula  # the fused blocks compute in the dtype that X implies
+        fused = self.backend.block_pass(self.loss.name, self.X, network.n_out)
+        return formula if fused is None else BlockPass(formula, fused)
 
-    def _generic(self, params: Array, X: Array, rows: slice) -> tuple[Array, Array]:
-        """Weighted loss of a block of rows and its gradient, for any network and loss."""
-        xp, s = self.backend.xp, self.weights[rows]
-        raw_prediction, backprop = self.network.forward(params, self.converted(X), xp=xp)
-        loss, residual = self.loss.loss_gradient(self.Y[rows, :], raw_prediction, xp=xp)
-        return xp.sum(loss * s, dtype=xp.float64), backprop(residual * s[:, None])
+    @property
+    def _is_double(self) -> bool:
+        return bool(self.dtype == self.backend.xp.float64)
 
-    def _fused_with(self, linear_pass: Any) -> Any:
-        """The same for a linear model by a fused pass of the backend."""
 
-        def fused(params: Array, X: Array, rows: slice) -> tuple[Array, Array]:
-            ((W, b),) = self.network.layers(params, xp=self.backend.xp)
-            value, g_W, g_b = linear_pass(X, self.Y[rows, :], self.weights[rows], W, b)
-            return value, g_W if b is None else self.backend.xp.concat([g_W, g_b])
-
-        return fused
+def _added(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Two pairs of value and gradient, added."""
+    return one[0] + two[0], one[1] + two[1]
 
 
 def minimum_norm_subgradient(params: Array, gradient: Array, l1: Array, *, xp: Any) -> Array:

@@ -140,8 +140,9 @@ def places(
             is_last = device is last_resort and not place.reason
             yield replace(place, reason="Placement: on the CPU.") if is_last else place
     if not tried:
-        room = size(_room(last_resort or backend, share))
-        needed, beside = _needed(sizes)
+        smallest = last_resort or backend
+        room = size(_room(smallest, share))
+        needed, beside = _needed(sizes, smallest)
         raise MemoryError(
             f"placement={asked!r}: the fit needs {size(needed)}, {size(beside)} of it for labels, "
             f"weights and curvatures, and there is room for {room}: free memory, or fit fewer rows."
@@ -161,7 +162,7 @@ def _resident(sizes: Sizes, backend: Backend, share: int, *, is_at_home: bool) -
     """X whole, where it is already or has room."""
     room, reason = _room(backend, share), ""
     if not is_at_home:
-        needed, _ = _needed(sizes)
+        needed, _ = _needed(sizes, backend)
         if needed > room:
             return
         reason = (
@@ -178,7 +179,7 @@ def _streamed(
     source: str, sizes: Sizes, backend: Backend, asked: str, share: int
 ) -> Iterator[Place]:
     """X brought block by block, where at least what goes with its rows has room."""
-    room, (needed, beside) = _room(backend, share), _needed(sizes)
+    room, (needed, beside) = _room(backend, share), _needed(sizes, backend)
     if beside > room:
         return
     for _ in range(1 + SMALLER_TWICE):
@@ -195,9 +196,10 @@ def _streamed(
         backend = backend.with_smaller_blocks()
 
 
-def _needed(sizes: Sizes) -> tuple[int, int]:
-    """What the fit needs, and what of it goes with the rows."""
-    return sizes.stored_bytes + sizes.vector_bytes, sizes.vector_bytes
+def _needed(sizes: Sizes, backend: Backend) -> tuple[int, int]:
+    """What a fit with X whole on the device needs, and what of it goes with the rows."""
+    passing = backend.temporary_bytes(sizes.shape[0], sizes.row_bytes)
+    return sizes.stored_bytes + sizes.vector_bytes + passing, sizes.vector_bytes
 
 
 def _room(backend: Backend, share: int) -> int:

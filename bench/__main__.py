@@ -7,15 +7,18 @@ import sys
 from pathlib import Path
 from textwrap import fill
 
-from bench import coordinates, networks_page, optima, scale_page
+from accel.backends import BackendUnavailable
+from bench import coordinates, layouts, networks_page, optima, scale_page
 from bench.compare import compare
 from bench.convergence_report import WIDTH, pictures, summary
+from bench.gpu_page import readme_rows
 from bench.report import between_marks, load, machine_line, newest, readme_table, report
 
 ROOT = Path(__file__).resolve().parents[1]
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "convergence.md"
 NETWORKS = ROOT / "docs" / "networks.md"
 SCALE = ROOT / "docs" / "scale.md"
+GPU_MARKS = ("<!-- gpu -->", "<!-- /gpu -->")
 PAGE_MARKS = ("<!-- convergence -->", "<!-- /convergence -->")
 
 
@@ -23,7 +26,9 @@ def _report(options: argparse.Namespace) -> None:
     run = load(options.json) if options.json else newest("pass", "bench")
     print(f"written to {report(run, options.out)}")
     if options.readme:
-        readme_table(run, README)
+        readme_table(newest("pass", "bench", "accel numpy"), README)
+        gpu = newest("pass", "bench", "accel cupy")
+        between_marks(README, GPU_MARKS, f"{readme_rows(gpu)}\n\n{machine_line(gpu)}")
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -58,6 +63,11 @@ def _optima(options: argparse.Namespace) -> None:
     optima.write(options.case)
 
 
+def _layouts(options: argparse.Namespace) -> None:
+    layouts.run(options.out, options.case)
+    print(f"written to {options.out}")
+
+
 def _coordinates(options: argparse.Namespace) -> None:
     print(f"written to {coordinates.draw(options.out)}")
 
@@ -70,6 +80,7 @@ COMMANDS = {
     "scale": _scale,
     "optima": _optima,
     "coordinates": _coordinates,
+    "layouts": _layouts,
 }
 
 
@@ -96,10 +107,13 @@ def main(arguments: list[str] | None = None) -> int:
     six.add_argument("json", nargs="?", type=Path, help="default: the newest in bench/results/")
     seven = commands.add_parser("scale", help="write the figures of docs/scale.md")
     seven.add_argument("json", nargs="?", type=Path, help="default: the newest in bench/results/")
+    eight = commands.add_parser("layouts", help="time layouts of the CUDA kernels on this GPU")
+    eight.add_argument("case", nargs="*", help="texts of cases, as '784 float32'; default: all")
+    eight.add_argument("--out", type=Path, default=Path("layouts.json"))
     options = parser.parse_args(arguments)
     try:
         COMMANDS[options.command](options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, BackendUnavailable) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     return 0

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from accel.benchmark.contenders import Absent
+from accel.benchmark import rows
+from accel.benchmark.device_calls import DeviceCall, device_samples
 from accel.benchmark.machine import facts
+from accel.benchmark.needs import Absent
 from accel.benchmark.timer import first_call, rounds_for
 
 RESULTS = Path(__file__).parent / "results"
@@ -65,6 +67,9 @@ def row(request, benchmark):
         budget_s = 0.4 if request.config.getoption("--quick") else 2.0
         benchmark.pedantic(call, rounds=rounds_for(warm_s, budget_s))
         made = build(result, cold_s, list(benchmark.stats.stats.data))
+        if isinstance(call, DeviceCall):
+            device = device_samples(call, warm_s, budget_s)
+            made = rows.with_device_times(made, made["bytes"], device)
         benchmark.extra_info.update(made)
         request.config.stash[ROWS].append(made)
         return made

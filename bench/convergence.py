@@ -20,8 +20,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression as Peer
 
 from accel import LogisticRegression
-from accel.benchmark.cases import FitCase
-from accel.benchmark.contenders import Absent, torch_fit
+from accel.benchmark.cases import (
+    FitCase,
+)
+from accel.benchmark.fit_contenders import torch_fit
+from accel.benchmark.needs import Absent
 from accel.benchmark.rows import fit_row
 from accel.benchmark.timer import first_call, rounds_for
 

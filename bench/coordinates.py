@@ -13,7 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from accel.backends import get_backend
-from accel.benchmark.cases import LessonCase
+from accel.benchmark.cases import (
+    LessonCase,
+)
 from accel.conditioning import Standardised, look, row_space
 from accel.disk import write_atomically
 from accel.losses import LOSSES

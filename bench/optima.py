@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from scipy.linalg import qr
 
-from accel.benchmark.cases import FitCase
-from accel.benchmark.contenders import Absent
+from accel.benchmark.cases import (
+    FitCase,
+)
+from accel.benchmark.needs import Absent
 from bench.suite import OPTIMA, SUITE, stored
 
 Array = Any

@@ -11,7 +11,9 @@ from matplotlib.ticker import NullFormatter
 
 from accel.disk import write_atomically
 from accel.plots import lines
+from bench.ceiling_rates import ceiling_of, device_of
 from bench.convergence_report import pictures, summary
+from bench.gpu_page import device_table
 
 RESULTS = Path(__file__).parent / "results"
 MARKS = ("<!-- bench -->", "<!-- /bench -->")
@@ -29,10 +31,15 @@ def load(path: Path) -> Run:
     return run
 
 
-def newest(kind: str, tests: str) -> Run:
+def newest(kind: str, tests: str, contender: str | None = None) -> Run:
     """The newest run in bench/results/ with rows of this kind, by the date inside."""
     runs = [load(path) for path in RESULTS.glob("*.json")]
-    found = [run for run in runs if any(row["kind"] == kind for row in run["rows"])]
+    found = [
+        run for run in runs
+        if any(
+            row["kind"] == kind and contender in (None, row["contender"]) for row in run["rows"]
+        )
+    ]  # fmt: skip
     if not found:
         raise ValueError(
             f"{RESULTS} holds no run: python -m pytest {tests} --quick --record NAME writes one."
@@ -43,10 +50,15 @@ def newest(kind: str, tests: str) -> Run:
 def report(run: Run, out: Path) -> Path:
     """Write report.md and its pictures; returns the page."""
     out.mkdir(parents=True, exist_ok=True)
-    kinds = ("ceiling", "pass", "fit", "training", "accuracy", "lesson", "predict", "memory")
+    kinds = (
+        "ceiling", "pass", "fit", "training", "accuracy", "lesson", "predict", "memory", "cold",
+    )  # fmt: skip
     of = {kind: [row for row in run["rows"] if row["kind"] == kind] for kind in kinds}
     parts = ["# Benchmarks", "", machine_line(run), "", "## Ceilings", "", _ceilings(of["ceiling"])]
     parts += ["", "## One pass, forward and backward", "", pass_table(of["pass"], of["ceiling"])]
+    if any("device_median_s" in row for row in of["pass"]):
+        parts += ["", "### On the GPU, by its own clock", ""]
+        parts += [device_table(of["pass"], of["ceiling"])]
     if of["pass"]:
         roofline(out / "roofline.svg", of["pass"], of["ceiling"])
         parts += ["", "![Roofline](roofline.svg)"]
@@ -67,6 +79,8 @@ def report(run: Run, out: Path) -> Path:
     if any(row["kind"] == "convergence" for row in run["rows"]):
         parts += ["", "## Time to a gap", "", "```", summary(run["rows"]), "```"]
         parts += ["", f"![Time against gap]({pictures(run['rows'], out)[-1].name})"]
+    if of["cold"]:
+        parts += ["", "## Cold start", "", _cold(of["cold"])]
     parts += ["", "## The lesson", "", _checked(of["lesson"], "last cost off by")]
     parts += ["", "## Memory of a fit beyond X", "", _memory(of["memory"])]
     parts += ["", "## Prediction", "", _checked(of["predict"], "labels that differ"), ""]
@@ -95,13 +109,24 @@ def pass_table(passes: list[dict], ceilings: list[dict]) -> str:
     for row in passes:
         base = _median(passes, row["case"], "two-pass NumPy")
         ratio = f"{base / row['median_s']:.2f}" if base else ""
-        ceiling = _ceiling(ceilings, "read bandwidth", row["contender"])
+        ceiling = ceiling_of(ceilings, "read bandwidth", row["contender"])
         share = f"{row['gigabytes_per_s'] / ceiling:.0%}" if ceiling else ""
         text.append(
             f"| {row['case']} | {row['contender']} | {_ms(row['median_s'])} | {_ms(row['iqr_s'])} "
             f"| {_ms(row['cold_s'])} | {row['gigabytes_per_s']:.1f} | {share} "
             f"| {row['gigaflops']:.0f} | {ratio} | {row['error']:.0e} | {_valid(row)} |"
         )
+    return "\n".join(text)
+
+
+def _cold(rows: list[dict]) -> str:
+    text = ["| first fit in a new process, no kernel compiled | import | first | second |"]
+    text.append("|---" * 4 + "|")
+    text += [
+        f"| {r['case']}, {r['contender']} | {r['import_s']:.2f} s | {r['first_s']:.2f} s "
+        f"| {r['second_s']:.3f} s |"
+        for r in rows
+    ]
     return "\n".join(text)
 
 
@@ -119,10 +144,10 @@ def training_table(trainings: list[dict], ceilings: list[dict]) -> str:
         alike = [
             other for other in trainings
             if other["case"] == row["case"] and other["precision"] == row["precision"]
-            and _device(other["contender"]) == _device(row["contender"])
+            and device_of(other["contender"]) == device_of(row["contender"])
         ]  # fmt: skip
         peers = [other for other in trainings if other["case"] == row["case"]]
-        rate = _ceiling(ceilings, "matrix rate", row["contender"])
+        rate = ceiling_of(ceilings, "matrix rate", row["contender"])
         share = f"{row['gigaflops'] / rate:.0%}" if rate and row["precision"] == "float32" else ""
         text.append(
             f"| {row['case']} | {row['contender']} | {_ms(row['median_s'])} | {_ms(row['iqr_s'])} "
@@ -170,8 +195,8 @@ def roofline(path: Path, passes: list[dict], ceilings: list[dict]) -> None:
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
     for device in sorted({row["contender"] for row in ceilings}):
-        read = _ceiling(ceilings, "read bandwidth", f"accel {device}")
-        matrix = _ceiling(ceilings, "matrix rate", f"accel {device}")
+        read = ceiling_of(ceilings, "read bandwidth", f"accel {device}")
+        matrix = ceiling_of(ceilings, "matrix rate", f"accel {device}")
         if read and matrix:
             x = [0.1, matrix / read, 100]
             axes.plot(x, [min(matrix, read * value) for value in x], "k-", lw=1)
@@ -309,17 +334,6 @@ def _winner(sizes: dict[str, list[tuple[float, float]]]) -> str:
 def _median(rows: list[dict], case: str, contender: str) -> float | None:
     found = [r["median_s"] for r in rows if r["case"] == case and r["contender"] == contender]
     return found[0] if found else None
-
-
-def _ceiling(rows: list[dict], name: str, contender: str) -> float | None:
-    """The ceiling of the device that a contender runs on."""
-    device = _device(contender)
-    found = [row["rate"] for row in rows if row["case"] == name and row["contender"] == device]
-    return found[0] if found else None
-
-
-def _device(contender: str) -> str:
-    return "cupy" if "cupy" in contender.lower() or "cuda" in contender else "numpy"
 
 
 def _ms(seconds: float) -> str:

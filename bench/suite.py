@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 from sklearn import datasets
 
-from accel.benchmark.cases import FitCase
-from accel.benchmark.contenders import Absent
+from accel.benchmark.cases import (
+    FitCase,
+)
+from accel.benchmark.needs import Absent
 from accel.datasets import Dataset, load_sign_digits, two_digits
 
 Array = Any

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from accel.benchmark.contenders import Absent
+from accel.benchmark.needs import Absent
 from bench.conftest import ROWS
 from bench.convergence import CONTENDERS, DEFAULTS, convergence_row, default_row, trajectory
 from bench.suite import SUITE

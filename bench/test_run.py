@@ -12,27 +12,18 @@ import pytest
 from accel import LogisticRegression
 from accel.backends import BackendUnavailable, get_backend
 from accel.benchmark import rows
-from accel.benchmark.cases import (
-    FITS,
-    FULL_PASSES,
-    QUICK_PASSES,
-    TRAININGS,
-    CVCase,
-    LessonCase,
-)
+from accel.benchmark.cases import FITS, TRAININGS, CVCase, LessonCase
 from accel.benchmark.ceilings import CEILINGS, ONLY_DEVICES
-from accel.benchmark.contenders import (
+from accel.benchmark.cold_start import cold_start
+from accel.benchmark.fit_contenders import CV_CONTENDERS, FIT_CONTENDERS, LESSONS
+from accel.benchmark.needs import Absent
+from accel.benchmark.network_contenders import COMPILED_TRAINING_CONTENDERS, TRAINING_CONTENDERS
+from accel.benchmark.pass_cases import DEVICE_PASSES, FULL_PASSES, QUICK_PASSES
+from accel.benchmark.pass_contenders import (
     COMPILED_PASSES,
-    CV_CONTENDERS,
-    FIT_CONTENDERS,
-    LESSONS,
+    DEVICE_CONTENDERS,
     PASSES,
     PREDICTIONS,
-    Absent,
-)
-from accel.benchmark.network_contenders import (
-    COMPILED_TRAINING_CONTENDERS,
-    TRAINING_CONTENDERS,
 )
 from bench.accuracy import DIGITS, SIGNS, accuracy_row
 from bench.conftest import ROWS
@@ -50,6 +41,9 @@ def passes():
             yield pytest.param(case, contender, id=f"{case}-{contender}", marks=marks)
         for contender in COMPILED_PASSES:
             yield pytest.param(case, contender, id=f"{case}-{contender}", marks=(full,))
+    for case in DEVICE_PASSES:
+        for contender in DEVICE_CONTENDERS:
+            yield pytest.param(case, contender, id=f"{case}-{contender}")
 
 
 def fits():
@@ -60,7 +54,7 @@ def fits():
 
 def _forget(case):
     """Large arrays live for one case only."""
-    for name in ("arrays", "reference"):
+    for name in ("arrays", "one_lot", "reference"):
         vars(case).pop(name, None)
 
 
@@ -81,7 +75,7 @@ def test_ceiling(row, name, backend_name):
 
 @pytest.mark.parametrize(("case", "contender"), list(passes()))
 def test_pass(row, case, contender):
-    for other in FULL_PASSES:
+    for other in (*FULL_PASSES, *DEVICE_PASSES):
         if other != case:
             _forget(other)
     made = row(
@@ -89,6 +83,16 @@ def test_pass(row, case, contender):
         lambda result, cold_s, samples: rows.pass_row(case, contender, result, cold_s, samples),
     )
     assert made["valid"] or not contender.startswith("accel")
+
+
+@pytest.mark.parametrize("backend_name", ["numpy", "cupy"])
+def test_cold_start(request, backend_name):
+    """One run: what is compiled once cannot be measured twice."""
+    try:
+        made = rows.cold_row(f"accel {backend_name}", cold_start(backend_name))
+    except Absent as reason:
+        pytest.skip(str(reason))
+    request.config.stash[ROWS].append(made)
 
 
 @pytest.mark.parametrize(("case", "contender"), list(fits()))

@@ -65,14 +65,26 @@ class StrictBackend:
         rows = max(1, -(-n_rows // self.n_blocks))
         return map(function, row_blocks(n_rows, 1, rows))
 
+    def temporary_bytes(self, n_rows, row_bytes):
+        return 0
+
     def many_products(self, n_rows, row_bytes):
         return nullcontext()
 
     def many_steps(self, flops):
         return nullcontext()
 
-    def linear_pass(self, loss, X, n_outputs):
+    def linear_pass(self, model, X, factor):
         return None
+
+    def block_pass(self, loss, X, n_outputs):
+        return None
+
+    def column_sums(self, X, s):
+        return None
+
+    def reader(self, X):
+        return lambda: xp.sum(X)
 
     def product(self, precision):
         return rounded_product(precision, xp=self.xp)

@@ -194,7 +194,8 @@ def test_cupy_backend_on_a_stand_in():
     assert cupy.current == [0]
     assert backend.scalars(there.sum()) == (15.0,)
     backend.synchronize()
-    blocks = list(backend.map_blocks(lambda rows: rows, 10, (25 << 20) // 4))
+    part = 2**33 // cupy_backend.WORKING_PART  # of the memory of the fake
+    blocks = list(backend.map_blocks(lambda rows: rows, 10, part // 4))
     assert [(b.start, b.stop) for b in blocks] == [(0, 4), (4, 8), (8, 10)]
     assert backend.with_fallback("why").report().fallback == "why"
 

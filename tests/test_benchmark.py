@@ -5,38 +5,38 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression as Peer
 from threadpoolctl import threadpool_limits
 
-from accel.backends import BACKENDS
+from accel.backends import BACKENDS, BackendUnavailable, get_backend
 from accel.benchmark import ceilings, machine, quick, rows, timer
+from accel.benchmark.array_api_process import in_array_api_process
 from accel.benchmark.cases import (
     FITS,
     TRAININGS,
     FitCase,
     LessonCase,
-    PassCase,
     Trained,
     TrainingCase,
     drawn_rows,
 )
-from accel.benchmark.contenders import (
-    FIT_CONTENDERS,
-    LESSONS,
-    PASSES,
-    PREDICTIONS,
-    Absent,
-    accel_pass,
-)
+from accel.benchmark.cold_start import cold_start
+from accel.benchmark.device_calls import DeviceCall, device_samples
+from accel.benchmark.fit_contenders import FIT_CONTENDERS, LESSONS
+from accel.benchmark.needs import Absent
 from accel.benchmark.network_contenders import TRAINING_CONTENDERS, accel_training, torch_training
+from accel.benchmark.pass_cases import PassCase
+from accel.benchmark.pass_contenders import PASSES, PREDICTIONS, accel_pass
 from accel.datasets import load_digits
 from bench import __main__ as bench
 from bench import suite
 from bench.accuracy import DIGITS, SIGNS, AccuracyCase, accuracy_row
 from bench.compare import compare
+from bench.gpu_page import device_table, readme_rows
 from bench.report import load, readme_table, training_table
 
 CASES = [
@@ -226,7 +226,16 @@ def test_ceilings_run(monkeypatch, backend):
     monkeypatch.setattr(ceilings, "MATRIX_SIZE", 64)
     for prepare, _, _ in ceilings.CEILINGS.values():
         prepare(backend)()
-    assert ceilings.reading(backend)() == (1 << 20) / 4
+
+
+def test_the_cpu_is_read_whole(monkeypatch):
+    from accel.backends.kernels import ceiling
+
+    seen = []
+    monkeypatch.setattr(ceiling, "total", lambda X: seen.append(len(X)))
+    get_backend("numpy").reader(np.zeros((100_000, 512), dtype=np.float32))()
+    assert sum(seen) == 100_000
+    assert len(seen) > 1  # by threads
 
 
 def test_timer():
@@ -359,13 +368,97 @@ def test_accel_bench_measures_every_usable_backend(monkeypatch, tmp_path):
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_winning_size():
+def test_winning_size(monkeypatch):
+    monkeypatch.setattr(
+        quick, "SIZES", tuple(PassCase(n, d) for d in (10, 784) for n in (100, 1000))
+    )
+    times = {"100 x 10": (1, 9), "1000 x 10": (1, 2), "100 x 784": (1, 2), "1000 x 784": (1, 0.5)}
     found = [
-        {"kind": "pass", "case": str(case), "contender": name, "median_s": seconds}
-        for case, cpu, gpu in zip(quick.SIZES, (1, 1, 1, 1), (9, 2, 0.5, 0.1), strict=True)
-        for name, seconds in (("accel numpy", cpu), ("accel cupy", gpu))
+        {"kind": "pass", "case": f"{case} float32", "contender": name, "median_s": seconds}
+        for case, pair in times.items()
+        for name, seconds in zip(("accel numpy", "accel cupy"), pair, strict=True)
     ]
     assert (
         quick.winning_size(found)
-        == "accel cupy is faster than accel numpy from 10000 x 784 float32 on."
+        == "accel cupy is faster than accel numpy from no rows x 10, 1,000 x 784 on."
     )
+    only_cpu = [row for row in found if row["contender"] == "accel numpy"]
+    assert quick.winning_size(only_cpu).startswith("No GPU is usable here")
+
+
+class FakeClock:
+    """A GPU on which every launch takes a millisecond of its own time."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def event(self):
+        event = SimpleNamespace(at=None, synchronize=lambda: None)
+        event.record = lambda: setattr(event, "at", self.now)
+        return event
+
+    def seconds(self, first, last):
+        return last.at - first.at
+
+
+def test_device_times_are_those_of_its_own_clock():
+    clock, fetched = FakeClock(), []
+
+    def launch():
+        clock.now += 1e-3
+        return clock.now
+
+    call = DeviceCall(launch, lambda result: fetched.append(result) or result, clock)
+    assert call() == pytest.approx(1e-3)
+    assert len(fetched) == 1
+    times = device_samples(call, 1e-3, 0.1)
+    assert len(fetched) == 1
+    assert len(times) >= 25
+    np.testing.assert_allclose(times, 1e-3)
+    row = rows.with_device_times({"case": "x"}, 4_000_000, times)
+    assert row["device_gigabytes_per_s"] == pytest.approx(4.0)
+
+
+def test_the_table_of_a_gpu():
+    def row(contender, host_s, device_s, valid=True):
+        return {"kind": "pass", "case": "100 x 4 float32", "contender": contender, "valid": valid,
+                "bytes": 10**9, "median_s": host_s, "device_median_s": device_s}  # fmt: skip
+
+    read = [{"kind": "ceiling", "case": "read bandwidth", "contender": "cupy", "rate": 4000.0}]
+    passes = [row("accel cupy", 0.002, 0.00025), row("CuPy, two products", 0.002, 0.0005),
+              row("PyTorch cuda", 0.002, 0.001)]  # fmt: skip
+    line = device_table(passes, read).splitlines()[-1]
+    assert line == (
+        "| 100 x 4 float32 | 0.250 | 2.000 | 0.500 | 1.000 | 0.250 | 100% | 2.00 | 4.00 |"
+    )
+    passes[2]["valid"] = False
+    assert device_table(passes[:1], []).splitlines()[-1].count("|") == 10
+    assert readme_rows({"rows": [*passes, *read]}) == device_table(passes, read)
+    old = {"rows": [{k: v for k, v in row.items() if "device" not in k} for row in passes]}
+    assert readme_rows(old).splitlines()[-1] == "| 100 x 4 float32 | 2 ms |  |"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_a_case_of_copies_has_the_loss_of_one_lot(dtype):
+    one, many = PassCase(40, 5, 3, dtype), PassCase(120, 5, 3, dtype, copies=3)
+    assert many.n_bytes == 3 * one.n_bytes == many.arrays[0].nbytes
+    np.testing.assert_allclose(one.reference[1], many.reference[1])
+    result = PASSES["two-pass NumPy"](many)()
+    assert many.error(result) < 1e-4
+
+
+def test_a_cold_start_is_a_process_of_its_own():
+    seconds = cold_start("numpy")
+    assert set(seconds) == {"import_s", "first_s", "second_s"}
+    assert min(seconds.values()) > 0
+    row = rows.cold_row("accel numpy", seconds)
+    assert row["median_s"] == row["first_s"]
+
+
+def test_scikit_learn_on_cupy_says_what_went_wrong_in_its_process():
+    """Where no GPU is; where one is, it is a row of bench/."""
+    with suppress(BackendUnavailable):
+        get_backend("cupy")
+        pytest.skip("a GPU is usable here")
+    with pytest.raises(RuntimeError, match="scikit-learn on CuPy: BackendUnavailable"):
+        in_array_api_process(FITS[0])

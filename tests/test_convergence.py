@@ -10,8 +10,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression as Peer
 
 from accel.benchmark import machine
-from accel.benchmark.cases import FitCase
-from accel.benchmark.contenders import Absent
+from accel.benchmark.cases import (
+    FitCase,
+)
+from accel.benchmark.needs import Absent
 from bench import __main__ as bench
 from bench import optima
 from bench.convergence import (

@@ -172,7 +172,7 @@ def test_objective_on_the_road_of_large_data(everything_is_large, dtype, bias, n
         backend=backend,
         input_scale=0.5,
     )
-    fused = backend.linear_pass(loss.name, X, n_outputs)
+    fused = backend.block_pass(loss.name, X, n_outputs)
     assert fused is (None if n_outputs == 17 else cpu.PASSES[loss.name])
     params = np.concatenate([2 * W.ravel(), b]) if bias else 2 * W.ravel()
     value, gradient = objective.value_and_grad(params)
@@ -314,13 +314,13 @@ def test_blas_threads_are_restored_and_errors_come_through(everything_is_large):
 def test_fused_pass_only_where_it_can(monkeypatch):
     backend = get_backend("numpy")
     X = np.zeros((8, 4), dtype=np.float32)
-    assert backend.linear_pass("logistic", X, 1) is None  # too small to pay for numba's import
+    assert backend.block_pass("logistic", X, 1) is None  # too small to pay for numba's import
     monkeypatch.setattr(numpy_backend, "FUSED_BYTES", 0)
-    assert backend.linear_pass("logistic", X, 1) is cpu.logistic_pass
-    assert backend.linear_pass("softmax", X, 16) is cpu.softmax_pass
-    assert backend.linear_pass("softmax", X, 17) is None
-    assert backend.linear_pass("logistic", np.asfortranarray(X), 1) is None
-    assert backend.linear_pass("logistic", X.astype(np.int32), 1) is None
+    assert backend.block_pass("logistic", X, 1) is cpu.logistic_pass
+    assert backend.block_pass("softmax", X, 16) is cpu.softmax_pass
+    assert backend.block_pass("softmax", X, 17) is None
+    assert backend.block_pass("logistic", np.asfortranarray(X), 1) is None
+    assert backend.block_pass("logistic", X.astype(np.int32), 1) is None
 
 
 def test_without_numba_row_blocks_run_and_the_report_says_so():

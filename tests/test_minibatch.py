@@ -14,7 +14,7 @@ import pytest
 
 from accel import LogisticRegression, MLPClassifier
 from accel.backends import BACKENDS, cupy_backend, get_backend
-from accel.backends.kernels.tensor_cores import TensorCoreProduct
+from accel.backends.cuda.tensor_cores import TensorCoreProduct
 from accel.estimators.linear import coefficients
 from accel.losses import LOSSES, MULTILABEL, TARGET_LOSSES
 from accel.minibatch import Batch, Batches, BatchObjective

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accel import MLPClassifier
-from accel.backends.kernels import tensor_cores
-from accel.backends.kernels.tensor_cores import TensorCoreProduct
+from accel.backends.cuda import tensor_cores
+from accel.backends.cuda.tensor_cores import TensorCoreProduct
 from accel.backends.precision import BITS, rounded
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

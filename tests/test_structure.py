@@ -21,6 +21,7 @@ ORDER = [
     {"rows", "placement"},
     {"cluster"},
     {"network"},
+    {"passes"},
     {"objective", "minibatch"},
     {"stack"},
     {"conditioning"},

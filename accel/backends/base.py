@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from accel.backends.linear_model import LinearModel, LinearPass
 from accel.backends.precision import Product
 
 Array = Any
@@ -193,14 +194,30 @@ class Backend(Protocol):
     ) -> Iterator[Any]:
         """function(rows) for consecutive blocks of rows that take row_bytes each, in row order."""
 
+    def temporary_bytes(self, n_rows: int, row_bytes: int) -> int:
+        """The most that a pass over so many rows takes beside its arrays, if that counts here."""
+
     def many_products(self, n_rows: int, row_bytes: int) -> AbstractContextManager[Any]:
         """Around many passes over blocks of this size: threads that would not pay are not used."""
 
     def many_steps(self, flops: float) -> AbstractContextManager[Any]:
         """Around many steps whose largest product takes these many operations: likewise."""
 
-    def linear_pass(self, loss: str, X: Array, n_outputs: int) -> Callable[..., Any] | None:
-        """A fused pass (X, Y, s, W, b) -> (value, g_W, g_b), where one pays here."""
+    def linear_pass(self, model: LinearModel, X: Array, factor: Array | None) -> LinearPass | None:
+        """A pass that sums over all rows of X by itself; None where blocks of rows are summed."""
+
+    def block_pass(self, loss: str, X: Array, n_outputs: int) -> Callable[..., Any] | None:
+        """A fused pass of a block, (X, Y, s, W, b) -> (value, g_W, g_b), where one pays here."""
+
+    def column_sums(self, X: Array, s: Array) -> tuple[Array, Array, Array] | None:
+        """Of each column mean, largest magnitude and mean square about the mean, if fused here.
+
+        s (n,) are weights of sum one, float64. Largest magnitudes are one where a column is zero;
+        the mean square is that of the column over it. None where the formulas are as fast.
+        """
+
+    def reader(self, X: Array) -> Callable[[], None]:
+        """A call that reads X once and does nothing else: the ceiling of every pass."""
 
     def product(self, precision: str) -> Product | None:
         """(a, b, out): out = a b with factors rounded; None where the namespace's own does."""

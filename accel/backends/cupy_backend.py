@@ -20,19 +20,24 @@ from accel.backends.base import (
     halved_until,
     row_blocks,
 )
+from accel.backends.cuda.adam import AdamUpdate
+from accel.backends.cuda.columns import column_sums
+from accel.backends.cuda.linear_pass import CudaPass
+from accel.backends.cuda.reading import reader
+from accel.backends.cuda.source import LOSSES, STORAGE
+from accel.backends.cuda.tensor_cores import TensorCoreProduct
 from accel.backends.cupy_probe import cuda_version, is_out_of_memory, prove
 from accel.backends.interchange import is_sparse, to_host
-from accel.backends.kernels import cuda
-from accel.backends.kernels.adam_cuda import AdamUpdate
-from accel.backends.kernels.tensor_cores import TensorCoreProduct
+from accel.backends.linear_model import LinearModel, LinearPass
 from accel.backends.precision import Product, rounded_product
 from accel.backends.streaming import Pipeline
 
-# A block takes half of the GPU's L2 cache, so that its second product finds it there; where the
-# driver does not tell the size of the cache, this much. TF32 stays off (CuPy's default) unless the
+# Rows are cut where what a pass makes of them would take more than this part of the GPU's memory,
+# never for a cache: a block costs some 25 launches. The part of all memory, not of what is free, so
+# that the same X is cut alike and gives the same bits. TF32 stays off (CuPy's default) unless the
 # environment variable CUPY_TF32=1 asks for it.
-L2_SHARE = 0.5
-UNKNOWN_L2_BYTES = 8 << 20
+WORKING_PART = 8
+UNKNOWN_BYTES = 8 << 30  # of memory, where the driver does not tell
 # Of the free memory, what a fit may take; the rest is for libraries and fragments.
 ROOM_SHARE = 0.8
 # A streamed block, and how many of them are in use: two as they are stored, one as it is computed
@@ -41,8 +46,7 @@ STREAM_BYTES = 256 << 20
 COPIES = 8
 AMPERE = 80  # compute capability
 
-# The kernels have not yet run on a GPU: they become the default with the first recorded run in
-# bench/results/ that shows them right and faster.
+# 0 turns the fused kernels off: passes are then the formulas, run by CuPy over all rows.
 KERNELS_VARIABLE = "ACCEL_CUDA_KERNELS"
 
 
@@ -54,7 +58,7 @@ class CupyBackend:
     cupy: Any
     xp: Any
     device: Any
-    block_bytes: int = int(L2_SHARE * UNKNOWN_L2_BYTES)
+    block_bytes: int = UNKNOWN_BYTES // WORKING_PART
     fallback: str = ""
     cut: int = 1  # blocks are so many times smaller
     is_host: ClassVar[bool] = False
@@ -96,8 +100,12 @@ class CupyBackend:
     def map_blocks(
         self, function: Callable[[slice], Any], n_rows: int, row_bytes: int
     ) -> Iterator[Any]:
-        """One block after the other on one stream."""
+        """All rows at once, or one block after the other where memory asks for it."""
         yield from map(function, row_blocks(n_rows, row_bytes, self.block_bytes // self.cut))
+
+    def temporary_bytes(self, n_rows: int, row_bytes: int) -> int:
+        """Those of all rows, or of a block."""
+        return min(n_rows * row_bytes, self.block_bytes // self.cut)
 
     def many_products(self, n_rows: int, row_bytes: int) -> AbstractContextManager[Any]:  # noqa: ARG002
         """Nothing to arrange on a GPU."""
@@ -107,12 +115,24 @@ class CupyBackend:
         """Nothing to arrange on a GPU."""
         return nullcontext()
 
-    def linear_pass(self, loss: str, X: Any, n_outputs: int) -> Callable[..., Any] | None:
-        """The fused CUDA kernel where `KERNELS_VARIABLE` asks for it; else row blocks."""
-        asked_for = os.environ.get(KERNELS_VARIABLE) == "1" and not is_sparse(X)
-        if not asked_for or not cuda.supports(loss, X, n_outputs):
+    def linear_pass(self, model: LinearModel, X: Any, factor: Any) -> LinearPass | None:
+        """Kernels that read X once, or two products; None where `KERNELS_VARIABLE` is 0."""
+        is_off = os.environ.get(KERNELS_VARIABLE) == "0"
+        if is_off or model.loss not in LOSSES or str(X.dtype) not in STORAGE:
             return None
-        return cuda.LinearPass(self.cupy, str(X.dtype), n_outputs)
+        return CudaPass(self.cupy, self.device.id, model, factor)
+
+    def block_pass(self, loss: str, X: Any, n_outputs: int) -> None:
+        """None: a pass runs over all rows."""
+
+    def column_sums(self, X: Any, s: Any) -> tuple[Any, Any, Any] | None:
+        """By the kernels of the passes, unless `KERNELS_VARIABLE` is 0."""
+        is_off = os.environ.get(KERNELS_VARIABLE) == "0"
+        return None if is_off else column_sums(self.cupy, self.device.id, X, s)
+
+    def reader(self, X: Any) -> Callable[[], None]:
+        """By a kernel that reads; the GPU is not waited for."""
+        return reader(self.cupy, self.device.id, X)
 
     def product(self, precision: str) -> Product | None:
         """The tensor cores', where this GPU has them."""
@@ -125,9 +145,9 @@ class CupyBackend:
         return precision != "float32" and int(self.device.compute_capability) < AMPERE
 
     def step_kernels(self, params: Any, steps: int) -> StepKernels:  # noqa: ARG002
-        """The fused Adam where `KERNELS_VARIABLE` asks for it."""
-        asked_for = os.environ.get(KERNELS_VARIABLE) == "1"
-        return StepKernels(AdamUpdate(self.cupy, str(params.dtype)) if asked_for else None)
+        """The fused Adam, unless `KERNELS_VARIABLE` is 0."""
+        is_off = os.environ.get(KERNELS_VARIABLE) == "0"
+        return StepKernels() if is_off else StepKernels(AdamUpdate(self.cupy, str(params.dtype)))
 
     def gather(self, X: Any, rows: Any, out: Any) -> None:
         """cupy.take; it wraps places that are out of bounds, so there must be none."""
@@ -280,5 +300,5 @@ def probe(index: int, import_module: Callable[[str], Any]) -> CupyBackend:
     """The backend on GPU `index`, by the proof of `cupy_probe.prove`; raises BackendUnavailable."""
     proven = prove(index, import_module)
     properties = proven.cupy.cuda.runtime.getDeviceProperties(index)
-    l2_bytes = properties.get("l2CacheSize") or UNKNOWN_L2_BYTES
-    return CupyBackend(*proven, block_bytes=int(L2_SHARE * l2_bytes))
+    memory_bytes = properties.get("totalGlobalMem") or UNKNOWN_BYTES
+    return CupyBackend(*proven, block_bytes=int(memory_bytes) // WORKING_PART)

@@ -99,9 +99,9 @@ def aligned(X: Array) -> Array:
 
 def rows_of(X: Array, rows: slice) -> Array:
     """Rows of a dense or CSR matrix, as a view where that is possible."""
-    if not is_sparse(X):
-        return X[rows, :]
-    return X if rows == slice(0, X.shape[0]) else _csr_rows(X, rows)
+    if rows == slice(0, X.shape[0]):
+        return X
+    return _csr_rows(X, rows) if is_sparse(X) else X[rows, :]
 
 
 def bytes_of(X: Array) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from accel.backends.base import (
     row_blocks,
 )
 from accel.backends.interchange import is_sparse, to_host
+from accel.backends.linear_model import LinearModel
 from accel.backends.precision import Product, rounded_product
 from accel.backends.threads import ONE_BLAS_THREAD, ThreadedStream, n_threads, on_threads
 from accel.interrupts import Interrupts
@@ -95,6 +97,10 @@ class NumpyBackend:
             return
         yield from on_threads(function, blocks, threads)
 
+    def temporary_bytes(self, n_rows: int, row_bytes: int) -> int:  # noqa: ARG002
+        """A few blocks of the size of a cache do not count."""
+        return 0
+
     def many_products(self, n_rows: int, row_bytes: int) -> AbstractContextManager[Any]:
         """BLAS on one thread where a pass is one small block.
 
@@ -107,7 +113,10 @@ class NumpyBackend:
         """BLAS on one thread where a second gains nothing, for the same reason."""
         return ONE_BLAS_THREAD if flops < THREADED_FLOPS else nullcontext()
 
-    def linear_pass(self, loss: str, X: Any, n_outputs: int) -> Callable[..., Any] | None:
+    def linear_pass(self, model: LinearModel, X: Any, factor: Any) -> None:
+        """Blocks of rows, on threads."""
+
+    def block_pass(self, loss: str, X: Any, n_outputs: int) -> Callable[..., Any] | None:
         """The fused Numba pass for a few outputs and an X that is large and lies in rows."""
         if is_sparse(X):
             return None
@@ -118,6 +127,22 @@ class NumpyBackend:
             return None
         fused: Callable[..., Any] | None = cpu.PASSES.get(loss)
         return fused
+
+    def column_sums(self, X: Any, s: Any) -> None:
+        """None: as the formulas stand."""
+
+    def reader(self, X: Any) -> Callable[[], None]:
+        """By a sum, on as many threads as a pass uses; NumPy's where numba is missing."""
+        total: Callable[[Any], Any] = np.sum
+        with suppress(ImportError):
+            total = importlib.import_module("accel.backends.kernels.ceiling").total
+
+        def read() -> None:
+            rows = self.map_blocks(lambda rows: total(X[rows, :]), X.shape[0], X[:1].nbytes)
+            for _ in rows:
+                pass
+
+        return read
 
     def product(self, precision: str) -> Product | None:
         """Factors rounded as a GPU's tensor cores round them; no faster."""

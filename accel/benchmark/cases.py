@@ -12,97 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Array = Any
-PIXEL_SCALE = 1 / 255
-# Largest error of a pass that still counts as the same computation, relative to float64.
-LARGEST_ERROR = {"float64": 1e-10, "float32": 1e-4, "float16": 1e-4, "uint8": 1e-4}
 # Largest relative error of a training's loss that still counts as the same training, by the
 # precision of its products (measured: 0, 2e-7, 4e-3, 1.4e-2); and with batches of its own.
 LARGEST_LOSS_ERROR = {"float64": 1e-6, "float32": 1e-3, "tf32": 1e-2, "bfloat16": 5e-2}
 LARGEST_OTHER_BATCHES_ERROR = 5e-2
-
-
-@dataclass(frozen=True)
-class PassCase:
-    """Value and gradient of the mean loss of a linear model, once.
-
-    Parameters
-    ----------
-    n_samples, n_features, n_outputs : int
-        Shape; one output is the logistic loss, more the softmax.
-    dtype : str
-        Of X: "float64", "float32", "float16", or "uint8" for pixels 0 to 255 used as 0 to 1.
-    """
-
-    n_samples: int
-    n_features: int
-    n_outputs: int = 1
-    dtype: str = "float32"
-
-    def __str__(self) -> str:
-        outputs = f" x {self.n_outputs}" if self.n_outputs > 1 else ""
-        return f"{self.n_samples} x {self.n_features}{outputs} {self.dtype}"
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of X: what one pass has to read."""
-        return self.n_samples * self.n_features * np.dtype(self.dtype).itemsize
-
-    @property
-    def flops(self) -> int:
-        """Floating point operations of the two products."""
-        return 4 * self.n_samples * self.n_features * self.n_outputs
-
-    @property
-    def input_scale(self) -> float:
-        """Factor of X."""
-        return PIXEL_SCALE if self.dtype == "uint8" else 1.0
-
-    @cached_property
-    def arrays(self) -> tuple[Array, Array, Array]:
-        """X, label indices, params; the same at every call on every machine."""
-        rng = np.random.default_rng(0)
-        shape = (self.n_samples, self.n_features)
-        X = (
-            rng.integers(0, 256, shape, dtype=np.uint8)
-            if self.dtype == "uint8"
-            else rng.random(shape, dtype=np.float32).astype(self.dtype, copy=False)
-        )
-        labels = rng.integers(0, max(2, self.n_outputs), self.n_samples)
-        n_params = (self.n_features + 1) * self.n_outputs
-        params = rng.normal(size=n_params) / self.n_features**0.5
-        real = "float64" if self.dtype == "float64" else "float32"
-        return X, labels, params.astype(real)
-
-    @cached_property
-    def reference(self) -> tuple[float, Array]:
-        """Value and gradient in float64 NumPy, block by block, independent of accel."""
-        X, labels, params = self.arrays
-        W = params[: -self.n_outputs].reshape(self.n_features, self.n_outputs).astype(float)
-        b = params[-self.n_outputs :].astype(float)
-        value, gradient = 0.0, np.zeros((self.n_features + 1, self.n_outputs))
-        for start in range(0, len(X), 4096):
-            block = X[start : start + 4096].astype(np.float64) * self.input_scale
-            y = labels[start : start + 4096]
-            z = block @ W + b
-            if self.n_outputs == 1:
-                value += float(np.sum(np.logaddexp(0, z[:, 0]) - y * z[:, 0]))
-                residual = 1 / (1 + np.exp(-z)) - y[:, None]
-            else:
-                p = np.exp(z - z.max(axis=1, keepdims=True))
-                p /= p.sum(axis=1, keepdims=True)
-                value -= float(np.sum(np.log(p[np.arange(len(y)), y])))
-                residual = p - np.eye(self.n_outputs)[y]
-            gradient[:-1] += block.T @ residual
-            gradient[-1] += residual.sum(axis=0)
-        return value / len(X), gradient.ravel() / len(X)
-
-    def error(self, result: tuple[Array, Array]) -> float:
-        """Largest error of value and gradient, relative to the largest component of each."""
-        value, gradient = self.reference
-        wrong = float(np.abs(np.asarray(result[1], dtype=np.float64).ravel() - gradient).max())
-        return max(
-            abs(float(result[0]) - value) / abs(value), wrong / float(np.abs(gradient).max())
-        )
 
 
 @dataclass(frozen=True)
@@ -361,24 +274,4 @@ FITS = (
 TRAININGS = (
     TrainingCase((784, 256, 128, 10), 256, 3, partial(drawn_rows, 20_480, 784, 10)),
     TrainingCase((64, 100, 10), 200, 20, _digits, "float64"),  # where calls cost most of the time
-)
-QUICK_PASSES = (
-    PassCase(1, 1, dtype="float64"),  # the overhead of Python's calls and nothing else
-    PassCase(348, 4096, dtype="float64"),
-    PassCase(2062, 4096, 10),
-    PassCase(200_000, 784),
-    PassCase(200_000, 784, dtype="uint8"),
-    PassCase(100_000, 784, 10),
-    PassCase(2_000_000, 100),
-)
-FULL_PASSES = (
-    *QUICK_PASSES,
-    PassCase(348, 4096),
-    PassCase(50_000, 4096),
-    PassCase(200_000, 784, 10),
-    PassCase(200_000, 784, dtype="float64"),
-    PassCase(200_000, 784, dtype="float16"),
-    PassCase(2_000_000, 100, dtype="uint8"),
-    PassCase(50_000, 4096, dtype="uint8"),
-    *(PassCase(n, 784) for n in (100, 1_000, 10_000)),
 )

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 
 from accel.backends.precision import PRECISIONS
-from accel.benchmark.cases import Trained, TrainingCase
+from accel.benchmark.cases import (
+    Trained,
+    TrainingCase,
+)
 from accel.benchmark.needs import Absent, Call, compiled, open_backend, quiet, torch_on
 from accel.estimators import MLPClassifier
 from accel.network import Network

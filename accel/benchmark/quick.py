@@ -9,15 +9,20 @@ from typing import Any
 import accel
 from accel.backends import get_backend
 from accel.benchmark import rows
-from accel.benchmark.cases import FITS, PassCase
+from accel.benchmark.cases import FITS
 from accel.benchmark.ceilings import CEILINGS, ONLY_DEVICES
-from accel.benchmark.contenders import FIT_CONTENDERS, PASSES
+from accel.benchmark.fit_contenders import FIT_CONTENDERS
+from accel.benchmark.needs import Absent
+from accel.benchmark.pass_cases import PassCase
+from accel.benchmark.pass_contenders import PASSES
 from accel.benchmark.timer import first_call, samples
 
 BUDGET_S = 1.0
 PASS = PassCase(100_000, 784)
-SIZES = tuple(PassCase(n, 784) for n in (100, 1_000, 10_000, 100_000))
-REFERENCES = ("two-pass NumPy",)  # besides accel's own backends
+COLUMNS = (10, 100, 784)
+ROWS = (100, 1_000, 10_000, 100_000)
+SIZES = tuple(PassCase(n, d) for d in COLUMNS for n in ROWS)
+REFERENCES = ("two-pass NumPy", "CuPy, two products")  # besides accel's own backends
 FIT = FITS[1]
 FIT_REFERENCES = ("scikit-learn lbfgs",)
 
@@ -49,9 +54,12 @@ def measure(say: Callable[[str], None]) -> list[dict[str, Any]]:
     for case in SIZES:
         for contender in (*own, *REFERENCES):
             say(f"pass {case}, {contender}")
-            call = PASSES[contender](case)
+            try:
+                call = PASSES[contender](case)
+            except Absent:
+                continue
             result, cold_s = first_call(call)
-            times = samples(call, BUDGET_S / 2)
+            times = samples(call, BUDGET_S / len(COLUMNS) / 2)
             found.append(rows.pass_row(case, contender, result, cold_s, times))
     for contender in (*own, *FIT_REFERENCES):
         say(f"fit {FIT}, {contender}")
@@ -83,7 +91,7 @@ def cells(row: dict[str, Any]) -> tuple[str, str, str, str, str]:
 
 
 def winning_size(found: list[dict[str, Any]]) -> str:
-    """The smallest measured size at which a GPU's pass is faster than the CPU's, in words.
+    """From how many rows on a GPU's pass is faster than the CPU's, for each number of columns.
 
     Parameters
     ----------
@@ -93,7 +101,7 @@ def winning_size(found: list[dict[str, Any]]) -> str:
     Returns
     -------
     str
-        One sentence.
+        One sentence for each GPU, the result fetched.
     """
     times = {
         (row["case"], row["contender"]): row["median_s"] for row in found if row["kind"] == "pass"
@@ -101,11 +109,23 @@ def winning_size(found: list[dict[str, Any]]) -> str:
     devices = {name for _, name in times if name.startswith("accel ")} - {"accel numpy"}
     if not devices:
         return "No GPU is usable here, so there is no size at which one wins."
-    for case in SIZES:
-        for device in sorted(devices):
-            if times[str(case), device] < times[str(case), "accel numpy"]:
-                return f"{device} is faster than accel numpy from {case} on."
-    return "The GPU is slower at every size measured."
+    return " ".join(
+        f"{device} is faster than accel numpy from {_wins(times, device)} on."
+        for device in sorted(devices)
+    )
+
+
+def _wins(times: dict[tuple[str, str], float], device: str) -> str:
+    """Least rows, by columns, at which a device is faster."""
+    words = []
+    for d in dict.fromkeys(case.n_features for case in SIZES):
+        wins = [
+            case.n_samples for case in SIZES
+            if case.n_features == d
+            and times[str(case), device] < times[str(case), "accel numpy"]
+        ]  # fmt: skip
+        words.append(f"{wins[0]:,} x {d}" if wins else f"no rows x {d}")
+    return ", ".join(words)
 
 
 def picture(path: Path, found: list[dict[str, Any]]) -> None:
@@ -122,7 +142,7 @@ def picture(path: Path, found: list[dict[str, Any]]) -> None:
 
     series: dict[str, list[tuple[float, float]]] = {}
     for row in found:
-        if row["kind"] == "pass":
+        if row["kind"] == "pass" and row["shape"][1] == COLUMNS[-1]:
             point = (row["shape"][0], 1e3 * row["median_s"])
             series.setdefault(row["contender"], []).append(point)
     lines(path, series, "One pass, 784 columns, float32", "rows", "milliseconds")

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 
 from accel.benchmark.cases import (
-    LARGEST_ERROR,
     CVCase,
     FitCase,
     LessonCase,
-    PassCase,
     Trained,
     TrainingCase,
 )
 from accel.benchmark.ceilings import CEILINGS
+from accel.benchmark.pass_cases import (
+    LARGEST_ERROR,
+    PassCase,
+)
 from accel.benchmark.timer import summary
 
 LESSON_COST = 1e-6  # largest relative difference of the last cost
@@ -39,9 +41,27 @@ def pass_row(
     return {
         "kind": "pass", "case": str(case), "contender": contender, "dtype": case.dtype,
         "shape": [case.n_samples, case.n_features, case.n_outputs], "cold_s": cold_s, **times,
-        "gigabytes_per_s": case.n_bytes / times["median_s"] / 1e9,
+        "bytes": case.n_bytes, "gigabytes_per_s": case.n_bytes / times["median_s"] / 1e9,
         "gigaflops": case.flops / times["median_s"] / 1e9,
         "error": error, "valid": error <= LARGEST_ERROR[case.dtype],
+    }  # fmt: skip
+
+
+def with_device_times(row: dict[str, Any], n_bytes: int, samples: list[float]) -> dict[str, Any]:
+    """A row with its times by the GPU's own clock, nothing fetched."""
+    times = summary(samples)
+    return {
+        **row, "device_median_s": times["median_s"], "device_iqr_s": times["iqr_s"],
+        "device_rounds": times["rounds"],
+        "device_gigabytes_per_s": n_bytes / times["median_s"] / 1e9,
+    }  # fmt: skip
+
+
+def cold_row(contender: str, seconds: dict[str, float]) -> dict[str, Any]:
+    """A first fit in a new process whose kernels were never compiled, and the second."""
+    return {
+        "kind": "cold", "case": "digits 1797 x 64, 10 classes", "contender": contender, **seconds,
+        "median_s": seconds["first_s"], "iqr_s": 0.0, "valid": True,
     }  # fmt: skip
 
 

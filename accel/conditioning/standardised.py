@@ -67,14 +67,20 @@ def look(objective: Objective) -> Columns:
         return _look_sparse(X, weights / xp.sum(weights), objective.input_scale, xp)
     n_rows = min(n, LOOK_ROWS, max(1, LOOK_BYTES // (8 * d)))
     rows = slice(0, n, -(-n // n_rows))
-    sample = take_rows(X, rows, xp.float64, xp=xp)
     s = weights[rows]
     total = xp.sum(s)
     s = xp.where(total > 0, s / xp.where(total > 0, total, total + 1), xp.ones_like(s) / s.shape[0])
+    fused = objective.backend.column_sums(X[rows, :], s)
+    mean, unit, about = fused or _column_sums(take_rows(X, rows, xp.float64, xp=xp), s, xp)
+    return _columns(mean, xp.sqrt(about), unit, objective.input_scale, xp)
+
+
+def _column_sums(sample: Array, s: Array, xp: Any) -> tuple[Array, Array, Array]:
+    """Mean, largest magnitude and mean square about the mean, see `Backend.column_sums`."""
     mean = s @ sample
     unit = _positive(xp.max(xp.abs(sample), axis=0), xp)
     centred = (sample - mean) / unit
-    return _columns(mean, xp.sqrt(s @ (centred * centred)), unit, objective.input_scale, xp)
+    return mean, unit, s @ (centred * centred)
 
 
 def _look_sparse(X: Array, s: Array, factor: float, xp: Any) -> Columns:
