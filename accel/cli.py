@@ -15,7 +15,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from sklearn.exceptions import ConvergenceWarning
 
 import accel
 from accel import datasets, tutorial
@@ -243,7 +242,7 @@ def train_command(
         _print_plan(console, estimator, loaded)
         return
     with warnings.catch_warnings(record=True) as caught, ProgressLine(console) as line:
-        warnings.simplefilter("always", ConvergenceWarning)
+        warnings.simplefilter("always", UserWarning)
         estimator.set_params(callback=line)
         trained = train(
             loaded, estimator, out, stages, test_size=test_size, seed=seed, scheduler=scheduler

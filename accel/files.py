@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from numbers import Integral, Real
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,16 @@ from accel.backends.interchange import to_host
 from accel.disk import FileFormatError, read_with_header, write_with_header
 from accel.estimators import LogisticRegression, MLPClassifier, MLPRegressor
 from accel.estimators.account import Account
+from accel.estimators.arguments import check_input_scale
+from accel.estimators.linear import dense_coef
+from accel.estimators.network_options import network_options
+from accel.estimators.options import options_of
 from accel.solvers import Status
 
 Arrays = dict[str, Any]
 FORMAT = "accel-model"
 VERSION = 2
+STORED_LABELS = "biufUSMm"  # kinds of dtypes that need no pickle
 NOT_STORED = ("callback", "checkpoint")  # code is never written to a file; the run is over
 
 
@@ -103,19 +110,23 @@ def load_model(path: Path) -> Any:
 
 def _rebuild(header: dict[str, Any], arrays: Arrays) -> Any:
     """The estimator of a header and its arrays, which may both be wrong in any way."""
-    model, fill = PUT_TOGETHER[header["estimator"]]
+    model, fill, check = PUT_TOGETHER[header["estimator"]]
     model = model(**{name: _from_json(value) for name, value in header["parameters"].items()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what its arguments warn of was said at the fit
+        check(model)
     fill(model, header, arrays)
     if header["feature_names"] is not None:
         if len(header["feature_names"]) != model.n_features_in_:
             raise ValueError("its feature names do not fit its coefficients")
         model.feature_names_in_ = np.array(header["feature_names"], dtype=object)
-    model.input_scale_ = float(header["input_scale"])
+    model.input_scale_ = check_input_scale(header["input_scale"])
     model.status_ = Status[header["status"]]
-    model.backend_ = BackendReport(**header["backend"])
-    account = header["account"]
+    model.backend_ = BackendReport(**_of_types(header["backend"], BACKEND_TYPES))
+    account = _of_types(header["account"], ACCOUNT_TYPES)
     account["backend"], account["reasons"] = model.backend_, tuple(account["reasons"])
     model.account_ = Account(**account)
+    model.explain()
     return model
 
 
@@ -127,7 +138,7 @@ def _linear_parts(model: Any) -> tuple[dict[str, Any], Arrays]:
         "n_passes": model.n_passes_,
     }
     arrays = {
-        "coef": to_host(model.coef_),
+        "coef": dense_coef(model),
         "intercept": to_host(model.intercept_),
         "classes": _plain_labels(model.classes_),
         "loss_curve": to_host(model.loss_curve_),
@@ -143,16 +154,44 @@ def _fill_linear(model: Any, header: dict[str, Any], arrays: Arrays) -> None:
     if coef.ndim != 2 or coef.shape[0] != rows or intercept.shape != (rows,):
         raise ValueError("its arrays do not fit together")
     _check_coefficients([coef, intercept])
+    _check_curve(arrays["loss_curve"])
     model.coef_, model.intercept_, model.classes_ = coef, intercept, classes
     model.loss_curve_ = arrays["loss_curve"]
     model.n_features_in_ = coef.shape[1]
-    model.n_iter_ = np.array([header["n_iter"]], dtype=np.int32)
-    model.objective_, model.gradient_norm_ = header["objective"], header["gradient_norm"]
-    model.n_passes_ = int(header["n_passes"])
+    results = _of_types({name: header[name] for name in LINEAR_RESULTS}, LINEAR_RESULTS)
+    model.n_iter_ = np.array([results["n_iter"]], dtype=np.int32)
+    model.objective_, model.gradient_norm_ = results["objective"], results["gradient_norm"]
+    model.n_passes_ = results["n_passes"]
 
 
-NETWORK_RESULTS = ("n_iter_", "t_", "loss_", "best_loss_", "best_validation_score_",
-                   "out_activation_")  # fmt: skip
+# What of a trained network is kept in the header, and of which type.
+NETWORK_RESULTS = {
+    "n_iter_": int,
+    "t_": int,
+    "loss_": float,
+    "best_loss_": (float, NoneType),
+    "best_validation_score_": (float, NoneType),
+    "out_activation_": str,
+}
+LINEAR_RESULTS = {"objective": float, "gradient_norm": float, "n_iter": int, "n_passes": int}
+ACCOUNT_TYPES = {
+    "what": str,
+    "backend": NoneType,
+    "reasons": list,
+    "passes": dict,
+    "small_passes": dict,
+    "seconds": dict,
+    "ending": str,
+}
+BACKEND_TYPES = {
+    "name": str,
+    "usable": bool,
+    "device": str,
+    "memory_bytes": (int, NoneType),
+    "libraries": dict,
+    "reason": str,
+    "fallback": str,
+}
 
 
 def _network_parts(model: Any) -> tuple[dict[str, Any], Arrays]:
@@ -178,6 +217,7 @@ def _fill_network(model: Any, header: dict[str, Any], arrays: Arrays) -> None:
     model.coefs_ = [arrays[f"coef_{layer}"] for layer in range(n_layers)]
     model.intercepts_ = [arrays[f"intercept_{layer}"] for layer in range(n_layers)]
     _check_coefficients([*model.coefs_, *model.intercepts_])
+    _check_curve(arrays["loss_curve"])
     shapes = [W.shape for W in model.coefs_]
     chained = all(left[1] == right[0] for left, right in pairwise(shapes))
     fitting = all(
@@ -185,8 +225,8 @@ def _fill_network(model: Any, header: dict[str, Any], arrays: Arrays) -> None:
     )
     if n_layers == 0 or not chained or not fitting:
         raise ValueError("its arrays do not fit together")
-    for name in NETWORK_RESULTS:
-        setattr(model, name, _from_json(header["results"][name]))
+    for name, value in _of_types(header["results"], NETWORK_RESULTS).items():
+        setattr(model, name, value)
     scores = arrays.get("validation_scores")
     model.loss_curve_ = arrays["loss_curve"].tolist()
     model.validation_scores_ = None if scores is None else scores.tolist()
@@ -196,38 +236,77 @@ def _fill_network(model: Any, header: dict[str, Any], arrays: Arrays) -> None:
 
 def _fill_classifier(model: Any, header: dict[str, Any], arrays: Arrays) -> None:
     _fill_network(model, header, arrays)
-    _check_labels(arrays["classes"])
+    _check_labels(arrays["classes"], at_least=1)
     model.classes_ = arrays["classes"]
     if model.n_outputs_ not in (len(model.classes_), len(model.classes_) - 1):
         raise ValueError("its arrays do not fit together")
 
 
-# name of an estimator -> what takes it apart, and its class with what puts it together again
+# name of an estimator -> what takes it apart, and its class with what puts it together again and
+# what checks its arguments
 TAKEN_APART: dict[str, Callable[[Any], tuple[dict[str, Any], Arrays]]] = {
     "LogisticRegression": _linear_parts,
     "MLPClassifier": _classifier_parts,
     "MLPRegressor": _network_parts,
 }
-PUT_TOGETHER: dict[str, tuple[Any, Callable[[Any, dict[str, Any], Arrays], None]]] = {
-    "LogisticRegression": (LogisticRegression, _fill_linear),
-    "MLPClassifier": (MLPClassifier, _fill_classifier),
-    "MLPRegressor": (MLPRegressor, _fill_network),
+PUT_TOGETHER: dict[
+    str, tuple[Any, Callable[[Any, dict[str, Any], Arrays], None], Callable[[Any], Any]]
+] = {
+    "LogisticRegression": (LogisticRegression, _fill_linear, options_of),
+    "MLPClassifier": (MLPClassifier, _fill_classifier, network_options),
+    "MLPRegressor": (MLPRegressor, _fill_network, network_options),
 }
 
 
+def check_storable(labels: Any) -> None:
+    """Labels that a model file can hold: asked before a fit whose model is to be written.
+
+    Parameters
+    ----------
+    labels : ndarray
+        Of any type.
+
+    Raises
+    ------
+    ModelFileError
+        If they are arbitrary Python objects.
+    """
+    if labels.dtype.kind not in STORED_LABELS and not (
+        labels.dtype == object and all(isinstance(label, str) for label in labels)
+    ):
+        raise ModelFileError(
+            "the labels are Python objects: give strings, numbers, booleans or dates, "
+            "which a model file can hold."
+        )
+
+
 def _plain_labels(classes: Any) -> Any:
-    if classes.dtype != object:
-        return classes
-    if not all(isinstance(label, str) for label in classes):
-        raise ModelFileError("the labels are Python objects: save strings, numbers or booleans.")
-    return classes.astype(str)
+    check_storable(classes)
+    return classes.astype(str) if classes.dtype == object else classes
 
 
-def _check_labels(classes: Any) -> None:
-    if classes.ndim != 1 or len(classes) < 2 or len(np.unique(classes)) < len(classes):
+def _check_labels(classes: Any, at_least: int = 2) -> None:
+    if classes.ndim != 1 or len(classes) < at_least or len(np.unique(classes)) < len(classes):
         raise ValueError("its classes are not distinct labels")
-    if classes.dtype.kind not in "biufU":
+    if classes.dtype.kind not in STORED_LABELS:
         raise ValueError("its arrays have the wrong types")
+
+
+def _check_curve(curve: Any) -> None:
+    if curve.ndim != 1 or curve.dtype.kind != "f":
+        raise ValueError("its loss curve is none")
+
+
+def _of_types(values: dict[str, Any], types: dict[str, Any]) -> dict[str, Any]:
+    """The same, if they have these names and types; an integer is a number too."""
+    if set(values) != set(types):
+        raise ValueError("its header has words too many or too few")
+    for name, value in values.items():
+        wanted = types[name] if isinstance(types[name], tuple) else (types[name],)
+        is_number = float in wanted and isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number and type(value) not in wanted:
+            raise ValueError(f"its header has {value!r} for {name}")
+    return dict(values)
 
 
 def _check_names(arrays: Arrays, *names: str) -> None:

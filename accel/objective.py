@@ -7,12 +7,12 @@ from copy import copy
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from accel.backends.interchange import bytes_of, is_sparse
 from accel.backends.linear_model import LinearModel, LinearPass
 from accel.cluster import is_distributed
-from accel.passes import BlockPass, FormulaPass, converted, is_right, part_of, with_ridge
+from accel.passes import BlockPass, FormulaPass, converted, part_of, with_ridge
+from accel.penalties import minimum_norm_subgradient
+from accel.proofs import is_right
 from accel.rows import is_streamed, map_rows
 
 if TYPE_CHECKING:
@@ -23,27 +23,6 @@ if TYPE_CHECKING:
     from accel.network import Network
 
 Array = Any
-LARGEST_ALPHA = 1e30
-
-
-def alpha_of(C: Any, total: Any) -> Any:
-    """scikit-learn's C as the penalty on the mean loss, 1 / (C sum of weights); numbers or arrays.
-
-    Parameters
-    ----------
-    C : float or ndarray
-        Inverse strength; `inf` gives 0.
-    total : float or ndarray
-        Sum of the sample weights.
-
-    Returns
-    -------
-    float or ndarray
-        At most `LARGEST_ALPHA`, where the coefficients are zero in any dtype.
-    """
-    with np.errstate(divide="ignore", over="ignore"):
-        alpha = np.divide(1.0, np.multiply(C, total))
-    return np.minimum(alpha, LARGEST_ALPHA)
 
 
 class Objective:
@@ -170,24 +149,26 @@ class Objective:
             through the same pass, with the curvature of each sample in the place of its label.
         """
         self.passes["curvature"] += 1
+        sample = None if self._sample is None else self._sample.quadratic(params)
         if is_distributed(self.X):
-            model = self.second_order(None)
+            model = self.second_order(None, sample)
             model.X = self.X.quadratic(self.backend.to_numpy(params * self.scale))
-        else:
-            model = self.second_order(self.curvature(params))
-        model._sample = None if self._sample is None else self._sample.quadratic(params)
-        return model
+            return model
+        return self.second_order(self.curvature(params), sample)
 
     def curvature(self, params: Array) -> Array:
         """Curvature of every row at params."""
         one = self._pass
+        if not isinstance(one, FormulaPass) and not self._is_right("curvature", one):
+            one = self._formula()
         parts = list(self.map_rows(lambda X, rows: one.curvature(params, X)))  # noqa: ARG005
         return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts)
 
-    def second_order(self, curvature: Array) -> Objective:
-        """The quadratic with these curvatures in the place of the labels."""
+    def second_order(self, curvature: Array, sample: Objective | None = None) -> Objective:
+        """The quadratic with these curvatures in the place of the labels, and that of a sample."""
         model = copy(self)
         model.Y, model.l1, model.loss = curvature, None, self.loss.quadratic
+        model._sample = sample
         model._purpose = "Hessian product"
         model._pass = model._best_pass()
         return model
@@ -302,6 +283,8 @@ class Objective:
             exact.X = self.X.in_float64()
         else:
             exact.weights = xp.astype(self.weights, xp.float64)
+            if xp.isdtype(self.Y.dtype, "real floating"):  # curvatures: as wide as the arithmetic
+                exact.Y = xp.astype(self.Y, xp.float64)
         exact.penalty = xp.astype(self.penalty, xp.float64)
         exact.l1 = None if self.l1 is None else xp.astype(self.l1, xp.float64)
         exact.scale = 1.0 if self.input_scale == 1 else xp.astype(self.scale, xp.float64)
@@ -335,29 +318,35 @@ class Objective:
         """
         if is_distributed(self.X):
             return None
-        scale = None if self.input_scale == 1 else self.scale
-        formula = FormulaPass(
-            self.loss,
-            self.network,
-            self.dtype,
-            scale,
-            self.row_bytes(self.network),
-            self.backend.xp,
-        )
+        formula = self._formula()
         if self.network.hidden or is_sparse(self.X):
             return formula
         network, real = self.network, "float64" if self._is_double else "float32"
         model = LinearModel(self.loss.name, network.n_in, network.n_out, network.bias, real)
-        factor = None if scale is None else scale[: network.n_in * network.n_out : network.n_out]
+        factor = None
+        if formula.scale is not None:
+            factor = formula.scale[: network.n_in * network.n_out : network.n_out]
         whole = self.backend.linear_pass(model, self.X, factor)
-        if whole is not None and (
-            is_streamed(self.X) or is_right(whole, formula, self.X, self.Y, self.backend)
-        ):
+        if whole is not None and self._is_right("gradient", whole):
             return whole
         if self._is_double != str(self.X.dtype).endswith("float64"):
             return formula  # the fused blocks compute in the dtype that X implies
         fused = self.backend.block_pass(self.loss.name, self.X, network.n_out)
         return formula if fused is None else BlockPass(formula, fused)
+
+    def _formula(self) -> FormulaPass:
+        """The pass as the formulas stand."""
+        scale = None if self.input_scale == 1 else self.scale
+        row_bytes = self.row_bytes(self.network)
+        xp = self.backend.xp
+        return FormulaPass(self.loss, self.network, self.dtype, scale, row_bytes, xp)
+
+    def _is_right(self, what: str, one: LinearPass) -> bool:
+        """Whether a pass is proven, on rows that are on the device; none may be, in a stream."""
+        known = self.sample
+        if is_streamed(known.X):
+            return True
+        return is_right(what, one, self._formula(), known.X, known.Y, self.backend)
 
     @property
     def _is_double(self) -> bool:
@@ -367,26 +356,3 @@ class Objective:
 def _added(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:
     """Two pairs of value and gradient, added."""
     return one[0] + two[0], one[1] + two[1]
-
-
-def minimum_norm_subgradient(params: Array, gradient: Array, l1: Array, *, xp: Any) -> Array:
-    r"""The subgradient of least norm of f + sum of l1 |params|: zero exactly at the minimum.
-
-    .. math:: v_j = g_j + \lambda_j \operatorname{sign}(w_j) \; (w_j \ne 0), \qquad
-              v_j = \operatorname{sign}(g_j) \max(|g_j| - \lambda_j, 0) \; (w_j = 0)
-
-    Parameters
-    ----------
-    params, gradient, l1 : array (n_params,)
-        Where, the gradient of the smooth part there, and the strength for each parameter.
-    xp : module
-        Array namespace of all three.
-
-    Returns
-    -------
-    array (n_params,)
-        v.
-    """
-    excess = xp.abs(gradient) - l1
-    at_zero = xp.sign(gradient) * xp.where(excess > 0, excess, xp.zeros_like(excess))
-    return xp.where(params != 0, gradient + l1 * xp.sign(params), at_zero)

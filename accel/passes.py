@@ -7,24 +7,17 @@ rows; what it computes is what stands here, which is its oracle in the tests.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accel.backends.base import first_line
 from accel.backends.interchange import in_dtype, is_sparse
 
 if TYPE_CHECKING:
-    from accel.backends import Backend
-    from accel.backends.linear_model import LinearPass
     from accel.network import Network
 
 Array = Any
-CHECKED_ROWS = 37
-LARGEST_ERROR = 1e-3  # of a kernel's gradient: float32 is at 1e-6, what is wrong is at 1e-1
-_PROVEN: dict[tuple[str, str], bool] = {}
 
 
 def converted(X: Array, dtype: Any, *, xp: Any) -> Array:
@@ -109,68 +102,6 @@ class BlockPass(FormulaPass):
         ((W, b),) = self._network.layers(scaled, xp=self._xp)
         value, g_W, g_b = self._fused(X, Y, s, W, b)
         return value, g_W if b is None else self._xp.concat([g_W, g_b])
-
-
-def is_right(one: LinearPass, formula: FormulaPass, X: Array, Y: Array, backend: Backend) -> bool:
-    """Whether a backend's pass gives what the formula gives, on the first rows of X.
-
-    A kernel that has never run on such a device is proven at its first use in a process, as the
-    device itself was; where it is wrong or does not run, that is said aloud and the formula runs.
-
-    Parameters
-    ----------
-    one : LinearPass
-        To be proven.
-    formula : FormulaPass
-        What it computes.
-    X, Y : array (n, n_in), (n, 1 or n_out)
-        Rows and targets on the device.
-    backend : Backend
-        Of the device.
-
-    Returns
-    -------
-    bool
-        Known from before where the same kernel was proven before.
-    """
-    key = (backend.name, one.kernel_of(X))
-    if key not in _PROVEN:
-        try:
-            error = _error_of(one, formula, X, Y, backend)
-            what = f"is off by {error:.1g}" if not error <= LARGEST_ERROR else ""
-        except Exception as refusal:
-            if backend.is_out_of_memory(refusal):
-                raise
-            what = f"does not run ({first_line(refusal)})"
-        if what:
-            warnings.warn(
-                f"accel's kernel {one.kernel_of(X)} {what} on {backend.name}: the formulas run "
-                "instead, more slowly. Please report it with the output of accel backends.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        _PROVEN[key] = not what
-    return _PROVEN[key]
-
-
-def _error_of(one: LinearPass, formula: FormulaPass, X: Array, Y: Array, backend: Backend) -> float:
-    """Relative error of the gradient on the first rows, where raw predictions are about one."""
-    rows = slice(0, min(CHECKED_ROWS, X.shape[0]))
-    few, targets = backend.to_numpy(X[rows, :]).astype(np.float64), backend.to_numpy(Y[rows, ...])
-    oracle = formula.on_host(backend.to_numpy)
-    shape = np.sin(np.arange(1.0, oracle.n_params + 1))
-    factor = 1.0 if formula.scale is None else np.abs(backend.to_numpy(formula.scale)).max()
-    size = factor * np.sqrt(np.sum(few * few, axis=1)).max()
-    params = shape / size if size > 0 else shape
-    dtype = formula.dtype
-    s = np.full(len(few), 1 / len(few))
-    got = one(
-        backend.asarray(params, dtype=dtype), X[rows, :], Y[rows, ...],
-        backend.asarray(s, dtype=dtype), None,
-    )[1]  # fmt: skip
-    _, wanted = oracle(params, few, targets, s, None)
-    missed = np.linalg.norm(backend.to_numpy(got) - wanted)
-    return float(missed / max(np.linalg.norm(wanted), np.finfo(np.float32).tiny))
 
 
 def with_ridge(

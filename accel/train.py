@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from accel.datasets import DataError, Dataset, load, whole
 from accel.disk import prepare_folder, write_atomically
 from accel.estimators import LogisticRegression, MLPClassifier
 from accel.estimators.account import Stages
-from accel.files import save_model
+from accel.files import check_storable, save_model
 from accel.held_out import held_out
 from accel.solvers import Status
 from accel.sources import Data, open_data
@@ -215,6 +216,8 @@ def train(
         If there are no labels, or too few rows to split.
     """
     prepare_folder(out)
+    if data.y is not None:
+        check_storable(np.unique(data.y))  # a model that cannot be written is not fitted
     train_rows, test_rows = split(data, test_size=test_size, seed=seed)
     parts = held_out(data, train_rows, test_rows, scheduler)
     parts.check(model.backend, stages)
@@ -278,7 +281,10 @@ def _fit(model: Any, parts: Any) -> None:
 
 
 def split(data: Dataset | Data, *, test_size: float, seed: int) -> tuple[Array, Array]:
-    """Training and test rows, as scikit-learn's train_test_split cuts them.
+    """Training and test rows, in which every class has its share.
+
+    As scikit-learn's train_test_split cuts them with ``stratify=y``; the rows of a class that has
+    but one, which cannot be shared out, are trained on.
 
     Parameters
     ----------
@@ -312,5 +318,31 @@ def split(data: Dataset | Data, *, test_size: float, seed: int) -> tuple[Array, 
     n = len(data.y)
     if n < 3:
         raise DataError(f"{data.name} has {n} rows: at least 3 are needed for a split.")
-    train, test = train_test_split(np.arange(n), test_size=test_size, random_state=seed)
-    return train, test
+    _, index, counts = np.unique(data.y, return_inverse=True, return_counts=True)
+    single = counts[index] == 1
+    shared, n_classes = np.flatnonzero(~single), int(np.sum(counts > 1))
+    has_shares = min(test_size, 1 - test_size) * len(shared) >= n_classes >= 1
+    if single.any() or not has_shares:
+        warnings.warn(_unshared(data, index, counts, has_shares), UserWarning, stacklevel=2)
+    if not has_shares:
+        train, test = train_test_split(np.arange(n), test_size=test_size, random_state=seed)
+        return train, test
+    train, test = train_test_split(
+        shared, test_size=test_size, random_state=seed, stratify=index[shared]
+    )
+    return np.concatenate([train, np.flatnonzero(single)]), test
+
+
+def _unshared(data: Dataset | Data, index: Array, counts: Array, has_shares: bool) -> str:
+    """Why not every class is in both parts."""
+    if not has_shares:
+        return (
+            f"{data.name}: {len(index)} rows are too few for a share of each of {len(counts)} "
+            "classes in both parts: a class may be missing in one of them."
+        )
+    first = data.y[np.flatnonzero(counts[index] == 1)[0]]
+    n_single = int(np.sum(counts == 1))
+    return (
+        f"{data.name}: {n_single} of {len(counts)} classes have one row only, such as {first!s}: "
+        "it is trained on, and no test row is of that class."
+    )

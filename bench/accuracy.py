@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from sklearn.model_selection import train_test_split
 
 from accel import LogisticRegression, MLPClassifier
 from accel.benchmark.needs import open_backend
@@ -17,7 +18,6 @@ from accel.datasets import Dataset, load_digits
 from accel.estimators.prediction import raw_prediction
 from accel.network import Network
 from accel.solvers.epochs import EpochProgress
-from accel.train import split
 from bench.suite import sign_digits
 
 Array = Any
@@ -68,8 +68,9 @@ class AccuracyCase:
     def data(self) -> tuple[Array, Array, Array, Array]:
         """X_train, X_test, y_train, y_test."""
         data = self.load()
-        train, test = split(data, test_size=self.test_size, seed=self.seed)
-        return data.X[train], data.X[test], data.y[train], data.y[test]
+        return train_test_split(  # type: ignore[no-any-return]
+            data.X, data.y, test_size=self.test_size, random_state=self.seed
+        )
 
 
 class _Judge:

@@ -14,9 +14,9 @@ from accel.backends import get_backend
 from accel.backends.cuda import linear_pass
 from accel.backends.cuda.device import device_of, load_bytes_of, registers_of
 from accel.backends.cuda.layout import pass_layout
-from accel.backends.cuda.rows_layout import Rows
+from accel.backends.cuda.rows_layout import RowsLayout
 from accel.backends.cuda.source import STORAGE
-from accel.backends.cuda.tiles_layout import Tiles, tiles_layout
+from accel.backends.cuda.tiles_layout import TilesLayout, tiles_layout
 from accel.backends.linear_model import LinearModel
 from accel.benchmark.device_calls import CupyClock, DeviceCall, device_samples
 from accel.benchmark.machine import facts
@@ -32,12 +32,14 @@ BUDGET_S = 0.02
 SHOWN = 3
 
 
-def variants(layout: Rows | Tiles, n_columns: int, itemsize: int) -> Iterator[Rows | Tiles]:
+def variants(
+    layout: RowsLayout | TilesLayout, n_columns: int, itemsize: int
+) -> Iterator[RowsLayout | TilesLayout]:
     """The layout and its neighbours that compile without asking for more registers than there are.
 
     Parameters
     ----------
-    layout : Rows or Tiles
+    layout : RowsLayout or TilesLayout
         The rule's choice.
     n_columns : int
         Of X.
@@ -46,11 +48,11 @@ def variants(layout: Rows | Tiles, n_columns: int, itemsize: int) -> Iterator[Ro
 
     Yields
     ------
-    Rows or Tiles
+    RowsLayout or TilesLayout
         Other rows in flight, warps, blocks and warps of a row; other workers, tiles and stages.
     """
     yield layout
-    if isinstance(layout, Tiles):
+    if isinstance(layout, TilesLayout):
         n_groups = -(-n_columns // 16)
         for workers in range(2, 20):
             for tiles in (1, 2, 4):
@@ -74,9 +76,9 @@ def variants(layout: Rows | Tiles, n_columns: int, itemsize: int) -> Iterator[Ro
                         )  # fmt: skip
 
 
-def worth_trying(layout: Rows | Tiles, itemsize: int, n_outputs: int) -> bool:
+def worth_trying(layout: RowsLayout | TilesLayout, itemsize: int, n_outputs: int) -> bool:
     """Whether registers may hold it, by a cautious count."""
-    if isinstance(layout, Tiles):
+    if isinstance(layout, TilesLayout):
         return layout.threads <= 1024
     columns = layout.loads * layout.load_bytes // itemsize
     used = 2 * columns * n_outputs + layout.rows * layout.loads * layout.load_bytes // 4

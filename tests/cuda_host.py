@@ -1,6 +1,7 @@
 """NumPy in the role of CuPy, with the CUDA kernels compiled by g++ and run on the host.
 
-Kernels run as tests/cuda_shim.h says: a thread for each CUDA thread. Every function of the array
+Kernels run as tests/cuda_shim.h says: on fibers in turn, or under the sanitizers a thread for
+each CUDA thread. Every function of the array
 namespace, every operator and every launch is counted, and so is what comes to the host.
 """
 
@@ -213,6 +214,7 @@ class HostCupy:
 
     def __init__(self, processors=2, capability=90, plant=None):
         self.launched = []  # name, grid, threads, shared bytes
+        self.compiled = []  # options of each module
         self.plant = plant
         facts = {
             "major": capability // 10, "minor": capability % 10, "multiProcessorCount": processors,
@@ -270,6 +272,7 @@ class HostCupy:
         return called
 
     def RawModule(self, code, options):
+        self.compiled.append(options)
         made = library(code, options, self.plant if self.plant and self.plant[1] in code else None)
         cluster = next((int(o[10:]) for o in options if o.startswith("-DCLUSTER=")), 1)
         return SimpleNamespace(get_function=lambda name: HostFunction(self, made, name, cluster))

@@ -258,12 +258,14 @@ static void shim_launch(int grid, int threads, int cluster, int shared_bytes, Ke
             }, 0);
             shim_next.push(&self);
         }
+        // in either order, equally legal: what only one of them gets right is a race
+        const bool backwards = getenv("SHIM_BACKWARDS") != nullptr;
         while (shim_next.size) {
             shim_ready.size = 0;
             for (int i = 0; i < shim_next.size; ++i) shim_ready.push(shim_next.items[i]);
             shim_next.size = 0;
             for (int i = 0; i < shim_ready.size; ++i) {
-                shim_self = shim_ready.items[i];
+                shim_self = shim_ready.items[backwards ? shim_ready.size - 1 - i : i];
                 swapcontext(&shim_scheduler, &shim_self->context);
             }
         }

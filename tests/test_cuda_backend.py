@@ -9,15 +9,17 @@ import pytest
 
 from accel import LogisticRegression
 from accel.backends import BACKENDS, cupy_backend, get_backend
-from accel.backends.cuda import linear_pass, reading
+from accel.backends.cuda import linear_pass, products, reading, reduction
 from accel.backends.cuda.device import Device, load_bytes_of
 from accel.backends.cuda.layout import pass_layout
 from accel.backends.cuda.linear_pass import CudaPass
 from accel.backends.cuda.source import STORAGE
+from accel.conditioning.standardised import look
 from accel.losses import LOSSES
 from accel.network import Network
 from accel.objective import Objective
-from accel.passes import _PROVEN, FormulaPass
+from accel.passes import FormulaPass
+from accel.proofs import _PROVEN
 from accel.solvers import Status
 from tests.cuda_host import counted, has_compiler, host_backend
 
@@ -82,13 +84,17 @@ def test_a_pass_is_two_launches_and_few_calls(gpu, rng, dtype, n_outputs):
     assert sum(calls.values()) <= AROUND
 
 
-def test_functions_are_looked_up_once(gpu, rng, monkeypatch):
-    X, labels = some_rows(rng, "float32", 1)
-    objective = objective_on(gpu, X, labels, 1)
-    params = gpu.asarray(np.zeros(13), dtype=np.float32)
+@pytest.mark.parametrize("n_outputs", [1, 5, 20])
+def test_functions_are_looked_up_once(gpu, rng, monkeypatch, n_outputs):
+    X, labels = some_rows(rng, "float32", n_outputs)
+    objective = objective_on(gpu, X, labels, n_outputs)
+    params = gpu.asarray(np.zeros(13 * n_outputs), dtype=np.float32)
     objective.value_and_grad(params)
-    for name in ("function_of", "pass_layout"):
-        monkeypatch.setattr(linear_pass, name, None)
+    for module, name in (
+        (linear_pass, "function_of"), (linear_pass, "pass_layout"), (products, "function_of"),
+        (reduction, "function_of"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, None)
     objective.value_and_grad(params)
 
 
@@ -177,41 +183,96 @@ def test_the_variable_turns_the_kernels_off(gpu, rng, monkeypatch):
     assert gpu.column_sums(gpu.asarray(X), gpu.asarray(np.full(40, 1 / 40))) is None
 
 
+# what is wrong -> (wrong, right) in the source
 PLANTS = {
-    "wrong": ("z[0] = sign *", "z[0] = -sign *"),
+    "gradient": ("z[0] = sign *", "z[0] = -sign *"),
+    "value": ("return {e, margin < (REAL)0 ? margin :", "return {e, margin < (REAL)0 ? -margin :"),
+    "curvature": ("z[0] = e / ((REAL)1 + e);", "z[0] = e / (((REAL)1 + e) * ((REAL)1 + e));"),
+    "columns": ("largest[q] = fmin(largest[q], fabs(x))", "largest[q] = fmax(largest[q], fabs(x))"),
     "a device that refuses": None,
 }
 
 
-@pytest.mark.parametrize("how", PLANTS)
-def test_a_kernel_that_is_wrong_or_fails_is_replaced_aloud(rng, how, monkeypatch):
-    """At its first use in a process it is held against the formula on a few rows."""
-    monkeypatch.setitem(_PROVEN, ("", ""), True)
+@pytest.fixture
+def unproven():
+    """No kernel is proven yet, and what a wrong one leaves is forgotten."""
     before = dict(_PROVEN)
     _PROVEN.clear()
+    yield
+    _PROVEN.clear()
+    _PROVEN.update(before)
+
+
+@pytest.mark.parametrize("how", PLANTS)
+def test_a_kernel_that_is_wrong_or_fails_is_replaced_aloud(rng, how, unproven):
+    """At its first use in a process it is held against the formula on a few rows."""
     backend = host_backend(processors=1, plant=PLANTS[how])
-    if how != "wrong":
+    if PLANTS[how] is None:
 
         def refuse(code, options):
             raise RuntimeError("CUDA_ERROR_INVALID_IMAGE: device kernel image is invalid")
 
         backend.cupy.RawModule = refuse
     X, labels = some_rows(rng, "float32", 1)
-    try:
-        with pytest.warns(RuntimeWarning, match="formulas run instead, more slowly") as caught:
-            objective = objective_on(backend, X, labels, 1)
-        assert len(caught) == 1
-        assert type(objective._pass) is FormulaPass
-        with warnings.catch_warnings():  # once
-            warnings.simplefilter("error")
-            again = objective_on(backend, X, labels, 1)
-        params = 0.1 * rng.normal(size=13).astype(np.float32)
-        here = objective_on(get_backend("numpy"), X, labels, 1)
-        got = np.asarray(again.value_and_grad(backend.asarray(params))[1])
-        np.testing.assert_allclose(got, here.value_and_grad(params)[1], atol=1e-6)
-    finally:
-        _PROVEN.clear()
-        _PROVEN.update(before)
+    params = 0.1 * rng.normal(size=13).astype(np.float32)
+    here = objective_on(get_backend("numpy"), X, labels, 1)
+
+    def everything():
+        there = objective_on(backend, X, labels, 1)
+        value, gradient = there.value_and_grad(backend.asarray(params))
+        columns = look(there)
+        return there, value, gradient, there.curvature(backend.asarray(params)), columns
+
+    with pytest.warns(RuntimeWarning, match="formulas run instead, more slowly") as caught:
+        there, *found = everything()
+    assert len(caught) == (2 if PLANTS[how] is None else 1)
+    assert (type(there._pass) is FormulaPass) == (how not in ("curvature", "columns"))
+    with warnings.catch_warnings():  # once
+        warnings.simplefilter("error")
+        everything()
+    wanted = (*here.value_and_grad(params), here.curvature(params), look(here))
+    for one, two in zip(found[:3], wanted[:3], strict=True):
+        np.testing.assert_allclose(np.asarray(one), two, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(found[3].largest), wanted[3].largest, rtol=1e-6)
+
+
+def test_the_kernel_that_is_proven_is_the_one_that_runs(gpu, rng, unproven, monkeypatch):
+    """Also where X is larger than the L2 cache, and what was read is not kept there."""
+    X, labels = some_rows(rng, "float32", 1, n=9000, d=40)
+    monkeypatch.setattr(linear_pass, "device_of", lambda *_: H200._replace(l2_bytes=1000))
+    objective = objective_on(gpu, X, labels, 1)
+    params = gpu.asarray(np.zeros(41), dtype=np.float32)
+    before = set(objective._pass._kernels)
+    objective.value_and_grad(params)
+    assert before == set(objective._pass._kernels)
+    assert any("STREAMS=1" in str(options) for options in gpu.cupy.compiled)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 6, 20])
+def test_arrays_that_lie_or_count_otherwise_are_made_ready(gpu, rng, n_outputs):
+    """A kernel reads by addresses: a view with steps, or another dtype, would be read as noise."""
+    X, labels = some_rows(rng, "float32", n_outputs)
+    objective = objective_on(gpu, X, labels, n_outputs, input_scale=0.02)
+    params = rng.normal(size=2 * objective.network.n_params)
+    wanted = objective.value_and_grad(gpu.asarray(params[::2].astype(np.float32)))
+    for other in (params.astype(np.float32)[::2], params[::2]):
+        found = objective.value_and_grad(gpu.asarray(other))
+        for one, two in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(np.asarray(one), np.asarray(two), rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 6])
+def test_a_quadratic_in_float64_has_curvatures_in_float64(gpu, rng, n_outputs):
+    X, labels = some_rows(rng, "float32", n_outputs)
+    objective = objective_on(gpu, X, labels, n_outputs)
+    params = 0.1 * rng.normal(size=objective.network.n_params)
+    model = objective.quadratic(gpu.asarray(params, dtype=np.float32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exact = model.in_float64().value_and_grad(gpu.asarray(params))
+    rough = model.value_and_grad(gpu.asarray(params, dtype=np.float32))
+    for one, two in zip(exact, rough, strict=True):
+        np.testing.assert_allclose(np.asarray(one), np.asarray(two), rtol=1e-5, atol=1e-7)
 
 
 def test_the_ceiling_reads_every_word_once(gpu):

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accel.backends.cuda import adam, columns, linear_pass, rows_layout, tiles_layout
+from accel.backends.cuda import adam, columns, linear_pass, reduction, rows_layout, tiles_layout
 from accel.backends.cuda.device import REGISTERS, Device, load_bytes_of, registers_of
 from accel.backends.cuda.layout import pass_layout
 from accel.backends.cuda.linear_pass import NULL, CudaPass
-from accel.backends.cuda.rows_layout import Rows
+from accel.backends.cuda.rows_layout import RowsLayout
 from accel.backends.cuda.source import STORAGE, macros_of, options_of, text_of
-from accel.backends.cuda.tiles_layout import Tiles
+from accel.backends.cuda.tiles_layout import TilesLayout
 from accel.backends.linear_model import LinearModel
 from accel.conditioning.standardised import _column_sums
 from accel.losses import LOSSES
@@ -84,7 +84,8 @@ def assert_compiles(architecture, source, options):
     assert set(spills) == {("0", "0")}, log
 
 
-# dtype of X, of the arithmetic, columns, outputs, loss: what the benchmarks name, and odd ones
+# dtype of X, of the arithmetic, columns, outputs, loss: what the benchmarks name, and odd ones; the
+# last ones spilled where the registers of a layout were counted too low
 SPECIALISATIONS = [
     ("float32", "float32", 784, 1, "logistic"),
     ("float32", "float32", 100, 1, "logistic"),
@@ -111,6 +112,10 @@ SPECIALISATIONS = [
     ("bfloat16", "float32", 784, 5, "softmax quadratic"),
     ("uint8", "float32", 784, 10, "softmax"),
     ("uint8", "float32", 77, 16, "softmax"),
+    ("float64", "float64", 100, 5, "softmax"),
+    ("float32", "float32", 1299, 5, "softmax"),
+    ("float32", "float32", 1406, 7, "softmax quadratic"),
+    ("bfloat16", "float32", 2042, 4, "softmax"),
 ]
 
 
@@ -131,7 +136,7 @@ def test_passes_compile_everywhere_without_spilling_registers(architecture):
         layout = pass_layout(dtype, real, d, n_outputs, load_bytes_of(itemsize, d, d, 256), device)
         if layout is None:
             continue
-        n_tiles += isinstance(layout, Tiles)
+        n_tiles += isinstance(layout, TilesLayout)
         assert_compiles(architecture, *source_and_options(layout, dtype, real, loss, n_outputs))
         if "quadratic" not in loss and architecture in (70, 90):
             for what in ("GRADIENT", "CURVATURE"):
@@ -142,6 +147,24 @@ def test_passes_compile_everywhere_without_spilling_registers(architecture):
             options = source_and_options(layout, dtype, real, loss, n_outputs, "CURVATURE")
             assert_compiles(architecture, *options)
     assert (n_tiles > 0) == (architecture >= tiles_layout.TENSOR_CORES)
+
+
+def test_layouts_of_any_shape_compile_without_spilling_registers(rng):
+    """Of shapes that nobody chose."""
+    if nvrtc() is None:
+        pytest.skip("no NVRTC: it comes with the extra test on Linux")
+    for architecture in (80, 90):
+        device = device_like(architecture)
+        for _ in range(12):
+            dtype = str(rng.choice(["float32", "float16", "bfloat16", "uint8", "int8", "float64"]))
+            real = "float64" if dtype == "float64" else "float32"
+            d, n_outputs = int(np.exp(rng.uniform(0, 8.5))), int(rng.integers(1, 17))
+            loss = "logistic" if n_outputs == 1 else "softmax"
+            load_bytes = load_bytes_of(STORAGE[dtype][2], d, d, 256)
+            layout = pass_layout(dtype, real, d, n_outputs, load_bytes, device)
+            if layout is not None:
+                options = source_and_options(layout, dtype, real, loss, n_outputs)
+                assert_compiles(architecture, *options)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -174,7 +197,7 @@ def test_subnormal_numbers_are_not_flushed_where_x_is_used():
     """With CuPy's -ftz=true a plain product takes them for zero; those of X are written out."""
     if nvrtc() is None:
         pytest.skip("no NVRTC: it comes with the extra test on Linux")
-    layout = Rows(16, 2, 4, rows=2)
+    layout = RowsLayout(16, 2, 4, rows=2)
     source, options = source_and_options(layout, "float32", "float32", "logistic", 1)
     for text, exact in ((source, True), (source.replace("fma.rn.f32", "fma.rn.ftz.f32"), False)):
         program, size = ctypes.c_void_p(), ctypes.c_size_t()
@@ -220,7 +243,7 @@ def test_every_layout_covers_the_columns_and_fits(
     assert layout.cluster == 1 or architecture >= rows_layout.HOPPER
     elements = layout.load_bytes // itemsize
     assert load_bytes % layout.load_bytes == 0
-    if isinstance(layout, Rows):
+    if isinstance(layout, RowsLayout):
         held = layout.loads * layout.lanes * layout.slices
         assert held * elements >= d
         assert (layout.loads - 1) * layout.lanes * layout.slices * elements < d
@@ -255,7 +278,7 @@ def test_measured_layouts_are_taken_and_the_rest_is_near_them():
     assert (narrow.lanes, narrow.loads, narrow.rows) == (1, 5, 1)
     assert (rows("float32", 785, 4).rows, rows("float32", 785, 4).slices) == (2, 1)
     assert (rows("float64", 784).slices, rows("float64", 784).rows) == (2, 1)
-    assert isinstance(rows("uint8", 784), Tiles)  # bytes: bound by instructions in registers
+    assert isinstance(rows("uint8", 784), TilesLayout)  # bytes: bound by instructions in registers
     assert rows("uint8", 4096).rows == 4
     assert rows("float32", 20_000).cluster == 2
     assert rows("float32", 10**6) is None
@@ -299,16 +322,16 @@ def assert_right(run, parts, loss, Y, cupy):
 
 # Small blocks, so that the host need not run many threads; what varies is how a row is shared.
 ROW_LAYOUTS = {
-    "a lane a row": Rows(4, 9, 1, rows=2, warps=2),
-    "a lane a row, one in flight": Rows(4, 9, 1, rows=1, warps=2),
-    "eight lanes a row": Rows(4, 2, 8, rows=4, warps=2),
-    "more rows than lanes": Rows(4, 5, 2, rows=8, warps=2),
-    "a warp a row": Rows(4, 1, 32, rows=4, warps=2, keep=True),
-    "one row in flight": Rows(4, 1, 32, rows=1, warps=2),
-    "two warps a row": Rows(4, 1, 32, warps_of_a_row=2, rows=2, warps=2),
-    "three warps a row": Rows(4, 1, 32, warps_of_a_row=3, rows=8, warps=3),
-    "two blocks a row": Rows(4, 1, 32, warps_of_a_row=2, cluster=2, rows=2, warps=2),
-    "four blocks a row": Rows(4, 1, 32, warps_of_a_row=2, cluster=4, rows=1, warps=2),
+    "a lane a row": RowsLayout(4, 9, 1, rows=2, warps=2),
+    "a lane a row, one in flight": RowsLayout(4, 9, 1, rows=1, warps=2),
+    "eight lanes a row": RowsLayout(4, 2, 8, rows=4, warps=2),
+    "more rows than lanes": RowsLayout(4, 5, 2, rows=8, warps=2),
+    "a warp a row": RowsLayout(4, 1, 32, rows=4, warps=2),
+    "one row in flight": RowsLayout(4, 1, 32, rows=1, warps=2),
+    "two warps a row": RowsLayout(4, 1, 32, warps_of_a_row=2, rows=2, warps=2),
+    "three warps a row": RowsLayout(4, 1, 32, warps_of_a_row=3, rows=8, warps=3),
+    "two blocks a row": RowsLayout(4, 1, 32, warps_of_a_row=2, cluster=2, rows=2, warps=2),
+    "four blocks a row": RowsLayout(4, 1, 32, warps_of_a_row=2, cluster=4, rows=1, warps=2),
 }
 
 
@@ -346,11 +369,11 @@ def test_odd_shapes_in_their_own_layout(dtype, n_outputs):
 
 
 TILES = {
-    "float32": Tiles(16, 1, 2, 1, 3, 1, "TF32"),
-    "bfloat16": Tiles(8, 2, 1, 2, 2, 1, "TF32"),
-    "float16": Tiles(4, 1, 2, 3, 3, 1, "F16"),
-    "uint8": Tiles(8, 3, 1, 2, 4, 1, "F16"),
-    "int8": Tiles(4, 1, 2, 1, 3, 1, "F16"),
+    "float32": TilesLayout(16, 1, 2, 1, 3, 1, "TF32"),
+    "bfloat16": TilesLayout(8, 2, 1, 2, 2, 1, "TF32"),
+    "float16": TilesLayout(4, 1, 2, 3, 3, 1, "F16"),
+    "uint8": TilesLayout(8, 3, 1, 2, 4, 1, "F16"),
+    "int8": TilesLayout(4, 1, 2, 1, 3, 1, "F16"),
 }
 
 
@@ -402,6 +425,80 @@ def test_two_products(monkeypatch, dtype, n_outputs):
     assert_right(run, (columns_first, *parts[1:]), loss, Y, cupy)
 
 
+# Values that the lanes of a row share out unevenly, so that some lane has none, and others too.
+SHARED_OUT = [2, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16]
+
+
+@needs_compiler
+@pytest.mark.parametrize("order", ["forwards", "backwards"])
+@pytest.mark.parametrize("name", ["eight lanes a row", "a warp a row", "two warps a row"])
+@pytest.mark.parametrize("n_outputs", SHARED_OUT)
+def test_lanes_write_their_own_sums_only(monkeypatch, order, name, n_outputs):
+    """In either order of the lanes: what the last one to write gets right is a race."""
+    layout = ROW_LAYOUTS[name]
+    given_layout(monkeypatch, layout)
+    if order == "backwards":
+        monkeypatch.setenv("SHIM_BACKWARDS", "1")
+    d = columns_for(layout, 4)
+    cupy = HostCupy(processors=1)
+    parts, loss, Y = sides("float32", (19, d), n_outputs, cupy)
+    model = LinearModel(loss.name, d, n_outputs, bias=True, real="float32")
+    run = CudaPass(cupy, 0, model)
+    assert_right(run, parts, loss, Y, cupy)
+    X, _, _, W, b = parts
+    raw = X.astype(np.float64) @ W.astype(np.float64) + b
+    got = np.asarray(
+        run.curvature(cupy.asarray(np.concatenate([W.reshape(-1), b])), cupy.asarray(X))
+    )
+    np.testing.assert_allclose(got, loss.curvature(raw, xp=np), rtol=1e-4, atol=1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("n_outputs", [1, 2, 5, 20])
+def test_raw_predictions_that_are_not_finite(n_outputs):
+    """Value and gradient are NaN or infinite where the formula's are, and only there."""
+    X = np.array([[1.0], [2.0], [1e30]], dtype=np.float32)
+    loss = LOSSES["logistic" if n_outputs == 1 else "softmax"]
+    for large in (1e10, -1e10, np.nan):
+        for label in (0, 1):
+            cupy = HostCupy(processors=1)
+            W = np.full((1, n_outputs), 0.1, dtype=np.float32)
+            W[0, 0] = large
+            Y = loss.encode_target(np.full(3, label))
+            s = np.full(3, 1 / 3, dtype=np.float32)
+            model = LinearModel(loss.name, 1, n_outputs, bias=False, real="float32")
+            given_all = (W.reshape(-1), X, Y, s)
+            run, there = CudaPass(cupy, 0, model), map(cupy.asarray, given_all)
+            network = Network(1, n_outputs, bias=False)
+            formula = FormulaPass(loss, network, np.float32, None, 8, np)
+            with np.errstate(all="ignore"):
+                value, gradient = run(*there, None)
+                right, slope = formula(*given_all, None)
+            assert np.isfinite(np.asarray(value)) == np.isfinite(right)
+            assert np.isfinite(np.asarray(gradient)).all() == np.isfinite(slope).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("n_outputs", [1, 5])
+def test_strides_that_are_no_elements_and_no_rows_at_all(n_outputs):
+    cupy = HostCupy(processors=1)
+    raw = np.zeros(1000, dtype=np.uint8)
+    X = np.ndarray((9, 3), np.float32, raw, strides=(14, 4))
+    X[:] = np.random.default_rng(0).normal(size=(9, 3))
+    (_, labels, s, W, b), loss, Y = sides("float32", (9, 3), n_outputs, cupy)
+    run = CudaPass(cupy, 0, LinearModel(loss.name, 3, n_outputs, bias=True, real="float32"))
+    params = cupy.asarray(np.concatenate([W.reshape(-1), b]))
+    there = X.view(type(cupy.asarray(labels)))
+    value, gradient = run(params, there, Y, cupy.asarray(s), None)
+    host = np.asarray(gradient)
+    got = np.asarray(value), host[: W.size], host[W.size :]
+    assert_is_answer(got, X.copy(), labels, s, W, b)
+    assert columns.column_sums(cupy, 0, there, cupy.asarray(s.astype(np.float64))) is None
+    value, gradient = run(params, there[:0], Y[:0], cupy.asarray(s[:0]), None)
+    assert np.asarray(value) == 0
+    assert (np.asarray(gradient) == 0).all()
+
+
 EXTRAS = {
     "nothing": {},
     "no intercept": {"bias": False},
@@ -411,15 +508,15 @@ EXTRAS = {
     "all": {"bias": False, "factor": True, "shift": True, "ridge": True},
 }
 KINDS = {
-    "rows": (Rows(4, 1, 32, rows=2, warps=2), 1, "float32"),
-    "rows of several outputs": (Rows(4, 1, 32, rows=2, warps=2), 3, "float32"),
+    "rows": (RowsLayout(4, 1, 32, rows=2, warps=2), 1, "float32"),
+    "rows of several outputs": (RowsLayout(4, 1, 32, rows=2, warps=2), 3, "float32"),
     "blocks share rows": (
-        Rows(4, 1, 32, warps_of_a_row=2, cluster=2, rows=1, warps=2),
+        RowsLayout(4, 1, 32, warps_of_a_row=2, cluster=2, rows=1, warps=2),
         2,
         "float32",
     ),
-    "tiles": (Tiles(4, 1, 2, 1, 3, 1, "TF32"), 5, "float32"),
-    "tiles of bytes": (Tiles(4, 1, 2, 1, 3, 1, "F16"), 9, "uint8"),
+    "tiles": (TilesLayout(4, 1, 2, 1, 3, 1, "TF32"), 5, "float32"),
+    "tiles of bytes": (TilesLayout(4, 1, 2, 1, 3, 1, "F16"), 9, "uint8"),
     "products": (None, 5, "float32"),
     "products of one output": (None, 1, "uint8"),
 }
@@ -439,7 +536,7 @@ def formula_of(loss, network, factor):
 def test_penalty_scale_shift_and_intercept_are_those_of_the_formula(monkeypatch, kind, extra, rng):
     layout, n_outputs, dtype = KINDS[kind]
     options = EXTRAS[extra]
-    if isinstance(layout, Tiles) and options.get("shift"):
+    if isinstance(layout, TilesLayout) and options.get("shift"):
         pytest.skip("the tensor cores take X as it is stored: shifted rows go elsewhere")
     given_layout(monkeypatch, layout)
     cupy, d, bias = HostCupy(processors=1), 24, options.get("bias", True)
@@ -503,7 +600,7 @@ def test_views_at_odd_addresses_and_of_some_columns(dtype):
 
 @needs_compiler
 def test_subnormal_x_counts_as_on_the_cpu(monkeypatch):
-    given_layout(monkeypatch, Rows(4, 1, 32, rows=2, warps=2))
+    given_layout(monkeypatch, RowsLayout(4, 1, 32, rows=2, warps=2))
     cupy = HostCupy(processors=1)
     (X, labels, s, W, b), _, Y = sides("float32", (9, 20), 1, cupy)
     X, W = (X * np.float32(1e-39)), W * np.float32(1e38)
@@ -532,6 +629,14 @@ def test_a_look_at_the_columns(dtype, rng):
             np.testing.assert_allclose(np.asarray(one), two, rtol=1e-12, atol=1e-300)
 
 
+@needs_compiler
+def test_a_column_of_subnormal_numbers_has_a_finite_spread():
+    cupy = HostCupy(processors=1)
+    X = np.array([[1e-309, 1.0], [3e-309, 2.0]])
+    found = columns.column_sums(cupy, 0, cupy.asarray(X), cupy.asarray(np.full(2, 0.5)))
+    assert all(np.isfinite(np.asarray(array)).all() for array in found)
+
+
 # --- sanitizers ------------------------------------------------------------------------------
 
 SANITIZERS = {
@@ -539,16 +644,18 @@ SANITIZERS = {
     "thread": ["-fsanitize=thread", "-g"],
 }
 SANE = {
-    "rows": (Rows(4, 1, 32, rows=2, warps=2), "float32", 1),
-    "rows of several outputs": (Rows(4, 1, 32, rows=2, warps=2), "uint8", 3),
-    "warps share rows": (Rows(4, 1, 32, warps_of_a_row=2, rows=2, warps=2), "float32", 2),
+    "rows": (RowsLayout(4, 1, 32, rows=2, warps=2), "float32", 1),
+    "rows of several outputs": (RowsLayout(4, 1, 32, rows=2, warps=2), "uint8", 3),
+    "rows in double precision": (RowsLayout(8, 1, 8, rows=4, warps=2), "float64", 5),
+    "rows of halves": (RowsLayout(4, 1, 32, rows=2, warps=2), "float16", 1),
+    "warps share rows": (RowsLayout(4, 1, 32, warps_of_a_row=2, rows=2, warps=2), "float32", 2),
     "blocks share rows": (
-        Rows(4, 1, 32, warps_of_a_row=1, cluster=2, rows=2, warps=1),
+        RowsLayout(4, 1, 32, warps_of_a_row=1, cluster=2, rows=2, warps=1),
         "float32",
         1,
     ),
-    "tiles": (Tiles(8, 1, 1, 1, 2, 1, "TF32"), "float32", 5),
-    "tiles of bytes": (Tiles(4, 1, 1, 1, 3, 1, "F16"), "uint8", 2),
+    "tiles": (TilesLayout(8, 1, 1, 1, 2, 1, "TF32"), "float32", 5),
+    "tiles of bytes": (TilesLayout(4, 1, 1, 1, 3, 1, "F16"), "uint8", 2),
 }
 
 
@@ -557,15 +664,16 @@ def launched(layout, dtype, n_outputs, shape, path=None, **options):
     n, d = shape
     X, labels, s, W, b = arrays(dtype, shape, n_outputs)
     loss = LOSSES["logistic" if n_outputs == 1 else "softmax"]
-    source, macros = source_and_options(layout, dtype, "float32", loss.name, n_outputs)
+    real = W.dtype.name
+    source, macros = source_and_options(layout, dtype, real, loss.name, n_outputs)
     made = path or program(source, f"linear_{layout.name}", macros, **options)
     blocks = 2 * layout.cluster
     partial_value = np.full(blocks, np.nan)
-    partial = np.full((2, (d + 1) * n_outputs), np.nan, dtype=np.float32)
+    partial = np.full((2, (d + 1) * n_outputs), np.nan, dtype=real)
     params = np.concatenate([W.reshape(-1), b])
     sizes = np.int64(n), np.int64(d), np.int32(d), np.int32(1)
     Y = loss.encode_target(labels)
-    shared = layout.shared_bytes(STORAGE[dtype][2], n_outputs, 4)
+    shared = layout.shared_bytes(STORAGE[dtype][2], n_outputs, W.dtype.itemsize)
     done = run_program(
         made,
         (blocks, layout.threads, layout.cluster, shared),
@@ -577,7 +685,7 @@ def launched(layout, dtype, n_outputs, shape, path=None, **options):
 
 
 def shape_for(layout, dtype):
-    if isinstance(layout, Rows):
+    if isinstance(layout, RowsLayout):
         return 13, columns_for(layout, STORAGE[dtype][2])
     return 37, 16 * layout.groups * layout.workers - layout.load_bytes // STORAGE[dtype][2]
 
@@ -592,6 +700,60 @@ def test_kernels_run_clean_under_sanitizers(kind, sanitizer):
     )
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     check()
+
+
+def around():
+    """What goes around a pass: source, kernel, macros, launch, arguments."""
+    rng = np.random.default_rng(0)
+    n, K, d = 45, 3, 5
+    Z, params = rng.normal(size=(n, K)).astype(np.float32), np.ones(d * K + K, np.float32)
+    labels, s = np.arange(n, dtype=np.int32) % K, np.full(n, 1 / n, np.float32)
+    sizes = np.int64(n), np.int32(K), np.int32(params.size)
+    for what, y, lanes in (
+        ("GRADIENT", labels, 8),
+        ("CURVATURE", NULL, 1),
+        ("GRADIENT", labels, 32),
+    ):
+        macros = {**macros_of(None, "float32", "softmax", K), "WHAT": what, "THREADS": 64,
+                  "POINT_LANES": lanes}  # fmt: skip
+        values = np.zeros(2) if what == "GRADIENT" else NULL
+        arguments = (Z.copy(), y, s, params[-K:].copy(), params, params.copy(), *sizes, values)
+        yield text_of(*HEADERS, "points.cu"), "points", macros, (2, 64, 1, 64), arguments
+    for peaks in (0, 1):
+        macros = {**macros_of(None, "float32", None, K), "PEAKS": peaks}
+        counts = map(np.int32, (7, 3, (d + 1) * K, d, 1))
+        parts = rng.normal(size=7), rng.normal(size=(3, (d + 1) * K)).astype(np.float32)
+        ends = params, np.ones(d, np.float32), params.copy(), np.zeros(1), np.zeros_like(params)
+        launch = (1, reduction.THREADS, 1, reduction.SHARED_BYTES)
+        yield text_of("reduce.cu"), "reduce_teams", macros, launch, (*parts, *counts, *ends)
+    moments = (np.full(300, 0.1, np.float32) for _ in range(4))
+    numbers = (*map(np.float64, (0.9, 0.99, 1e-8, 0.1)), np.int64(300))
+    macros = {"REAL": "float", "THREADS": 64}
+    yield text_of("adam.cu"), "adam", macros, (3, 64, 1, 0), (*moments, *numbers)
+    words = np.zeros((501, 4), np.uint32), np.int64(501), np.zeros(1, np.uint32)
+    yield text_of("reading.cu"), "reading", {"THREADS": 64}, (3, 64, 1, 0), words
+    for what, arrays_ in (("MOMENTS", 2), ("SPREAD", 1)):
+        layout, X = (
+            RowsLayout(4, 2, 4, rows=2, warps=2),
+            rng.normal(size=(13, 7)).astype(np.float32),
+        )
+        macros = {**macros_of("float32", "float64", None, 1), **layout.macros,
+                  "WHAT": what, "SHIFT": 0, "STREAMS": 0}  # fmt: skip
+        sizes = np.int64(13), np.int64(7), np.int32(7), np.int32(0)
+        sides_ = (NULL, NULL) if what == "MOMENTS" else (np.zeros(7), np.ones(7))
+        out = np.zeros((2, arrays_ * 7))
+        arguments = (X, NULL, np.full(13, 1 / 13), *sides_, NULL, NULL, *sizes, NULL, out, NULL)
+        launch = (2, layout.threads, 1, layout.shared_bytes(4, 1, 8, arrays_))
+        yield text_of(*HEADERS, "rows.cu"), "linear_rows", macros, launch, arguments
+
+
+@needs_compiler
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+def test_what_goes_around_them_runs_clean_under_sanitizers(sanitizer):
+    for source, name, macros, launch, arguments in around():
+        made = program(source, name, options_of(macros), flags=SANITIZERS[sanitizer])
+        done = run_program(made, launch, arguments)
+        assert done.returncode == 0, (name, done.stderr.decode()[-3000:])
 
 
 FAULTS = {  # kind, sanitizer, (wrong, right), what it says

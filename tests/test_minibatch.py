@@ -19,7 +19,8 @@ from accel.estimators.linear import coefficients
 from accel.losses import LOSSES, MULTILABEL, TARGET_LOSSES
 from accel.minibatch import Batch, Batches, BatchObjective
 from accel.network import ACTIVATIONS, Network
-from accel.objective import Objective, alpha_of
+from accel.objective import Objective
+from accel.penalties import alpha_of
 from tests import strict
 from tests.closeness import assert_close
 

@@ -10,7 +10,7 @@ from sklearn.preprocessing import scale
 
 from accel import LogisticRegression, Status
 from accel.backends import get_backend
-from accel.objective import minimum_norm_subgradient
+from accel.penalties import minimum_norm_subgradient
 from tests.closeness import assert_close
 from tests.test_objective import make, problem
 

@@ -27,7 +27,7 @@ from accel.backends.cuda.reading import reader
 from accel.backends.cuda.source import LOSSES, STORAGE
 from accel.backends.cuda.tensor_cores import TensorCoreProduct
 from accel.backends.cupy_probe import cuda_version, is_out_of_memory, prove
-from accel.backends.interchange import is_sparse, to_host
+from accel.backends.interchange import bytes_of, is_sparse, to_host
 from accel.backends.linear_model import LinearModel, LinearPass
 from accel.backends.precision import Product, rounded_product
 from accel.backends.streaming import Pipeline
@@ -117,18 +117,16 @@ class CupyBackend:
 
     def linear_pass(self, model: LinearModel, X: Any, factor: Any) -> LinearPass | None:
         """Kernels that read X once, or two products; None where `KERNELS_VARIABLE` is 0."""
-        is_off = os.environ.get(KERNELS_VARIABLE) == "0"
-        if is_off or model.loss not in LOSSES or str(X.dtype) not in STORAGE:
+        if not self._has_kernels or model.loss not in LOSSES or str(X.dtype) not in STORAGE:
             return None
-        return CudaPass(self.cupy, self.device.id, model, factor)
+        return CudaPass(self.cupy, self.device.id, model, factor, n_bytes=bytes_of(X))
 
     def block_pass(self, loss: str, X: Any, n_outputs: int) -> None:
         """None: a pass runs over all rows."""
 
     def column_sums(self, X: Any, s: Any) -> tuple[Any, Any, Any] | None:
         """By the kernels of the passes, unless `KERNELS_VARIABLE` is 0."""
-        is_off = os.environ.get(KERNELS_VARIABLE) == "0"
-        return None if is_off else column_sums(self.cupy, self.device.id, X, s)
+        return column_sums(self.cupy, self.device.id, X, s) if self._has_kernels else None
 
     def reader(self, X: Any) -> Callable[[], None]:
         """By a kernel that reads; the GPU is not waited for."""
@@ -146,8 +144,13 @@ class CupyBackend:
 
     def step_kernels(self, params: Any, steps: int) -> StepKernels:  # noqa: ARG002
         """The fused Adam, unless `KERNELS_VARIABLE` is 0."""
-        is_off = os.environ.get(KERNELS_VARIABLE) == "0"
-        return StepKernels() if is_off else StepKernels(AdamUpdate(self.cupy, str(params.dtype)))
+        if not self._has_kernels:
+            return StepKernels()
+        return StepKernels(AdamUpdate(self.cupy, str(params.dtype)))
+
+    @property
+    def _has_kernels(self) -> bool:
+        return os.environ.get(KERNELS_VARIABLE) != "0"
 
     def gather(self, X: Any, rows: Any, out: Any) -> None:
         """cupy.take; it wraps places that are out of bounds, so there must be none."""

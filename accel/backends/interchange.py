@@ -124,6 +124,53 @@ def in_dtype(X: Array, dtype: Any) -> Array:
     return X if X.dtype == dtype else X.astype(dtype)
 
 
+def canonical(X: Array) -> Array:
+    """A CSR matrix with sorted indices and each place once, checked to lie inside its shape.
+
+    SciPy's own methods put a matrix in this form where it lies, and so write into what others read:
+    here it is a matrix of its own over the same arrays, or over copies of them where they change.
+
+    Parameters
+    ----------
+    X : CSR matrix of scipy or cupyx
+        Not modified, its flags included.
+
+    Returns
+    -------
+    CSR matrix
+        Equal to it.
+
+    Raises
+    ------
+    ValueError
+        If an index lies outside: compiled products read memory by them, unchecked.
+    """
+    (n, d), pointers = X.shape, X.indptr
+    n_stored = int(pointers[-1])
+    is_sound = (
+        len(pointers) == n + 1
+        and int(pointers[0]) == 0
+        and n_stored <= min(len(X.indices), len(X.data))
+        and not bool((pointers[1:] < pointers[:-1]).any())
+    )
+    stored = X.indices[:n_stored]
+    if not is_sound or (n_stored and not 0 <= int(stored.min()) <= int(stored.max()) < d):
+        raise ValueError(
+            "X is a damaged sparse matrix, its indices lie outside its shape: X.check_format() of "
+            "scipy says where."
+        )
+    own = like_csr(X, X.data)
+    if not own.has_canonical_format:
+        own = own.copy()
+        own.sum_duplicates()
+    return own
+
+
+def like_csr(X: Array, data: Array) -> Array:
+    """A matrix with the places of X and other elements."""
+    return type(X)((data, X.indices, X.indptr), shape=X.shape)
+
+
 def rows_at(X: Array, places: Array, *, xp: Any) -> Array:
     """Rows of a dense or CSR matrix by their places, copied."""
     return X[places] if is_sparse(X) else xp.take(X, places, axis=0)

@@ -143,7 +143,7 @@ FULL_PASSES = (
     PassCase(50_000, 4096, dtype="uint8"),
     *(PassCase(n, 784) for n in (100, 1_000, 10_000)),
 )
-# What a GPU is asked for: the first ones in --quick as well.
+# What a GPU is asked for, in --quick as well; on the host they are made once and not kept.
 DEVICE_PASSES = (
     PassCase(100_000, 4096, copies=8),
     PassCase(200_001, 785),

@@ -18,7 +18,6 @@ from accel.benchmark.pass_contenders import PASSES
 from accel.benchmark.timer import first_call, samples
 
 BUDGET_S = 1.0
-PASS = PassCase(100_000, 784)
 COLUMNS = (10, 100, 784)
 ROWS = (100, 1_000, 10_000, 100_000)
 SIZES = tuple(PassCase(n, d) for d in COLUMNS for n in ROWS)
@@ -116,15 +115,15 @@ def winning_size(found: list[dict[str, Any]]) -> str:
 
 
 def _wins(times: dict[tuple[str, str], float], device: str) -> str:
-    """Least rows, by columns, at which a device is faster."""
+    """Least rows, by columns, from which on a device is faster at every size measured."""
     words = []
     for d in dict.fromkeys(case.n_features for case in SIZES):
-        wins = [
-            case.n_samples for case in SIZES
-            if case.n_features == d
-            and times[str(case), device] < times[str(case), "accel numpy"]
-        ]  # fmt: skip
-        words.append(f"{wins[0]:,} x {d}" if wins else f"no rows x {d}")
+        first = None
+        for case in (case for case in reversed(SIZES) if case.n_features == d):
+            if times[str(case), device] >= times[str(case), "accel numpy"]:
+                break
+            first = case.n_samples
+        words.append(f"no rows x {d}" if first is None else f"{first:,} x {d}")
     return ", ".join(words)
 
 

@@ -1,11 +1,11 @@
-"""Checks of what users pass in: one sentence that names the argument and says what to do."""
+"""Checks of rows, labels and weights: one sentence that names the argument and says what to do."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf, isfinite
-from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,87 +22,40 @@ from sklearn.utils.validation import (
 )
 
 from accel.backends.base import row_blocks
-from accel.backends.interchange import is_device_array, is_sparse, namespace, to_host
+from accel.backends.interchange import canonical, is_device_array, is_sparse, namespace, to_host
 from accel.cluster import is_dask
+from accel.estimators.arguments import check_number
 from accel.sources import as_source, is_source, open_data, open_rows
 
 Array = Any
 # Storage that is trained on as it lies; a block of it at a time becomes float32.
 COMPACT = ("uint8", "int8", "float16", "bfloat16")
-FLOAT32_RANGE = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
 CHECK_BLOCK_BYTES = 16 << 20
 
 
-def check_number(
-    name: str,
-    value: Any,
-    *,
-    above: float | None = None,
-    at_least: float | None = None,
-    finite: bool = False,
-) -> float:
-    """A real number in its range; NaN is in none."""
-    bounds = [
-        f"above {above}" if above is not None else f"at least {at_least}",
-        *(["finite"] if finite else []),
-    ]
+@contextmanager
+def old_model_kept(estimator: Any, fitted: str) -> Iterator[None]:
+    """Inside it, a fit that ends before it has a model of its own leaves the estimator as it was.
+
+    Parameters
+    ----------
+    estimator : object
+        What is fitted: its checks learn the number and the names of columns before X is read.
+    fitted : str
+        Name of the attribute that a new model replaces.
+    """
+    before = dict(vars(estimator))
     try:
-        number = float(value) if isinstance(value, Real) else float("nan")
-    except OverflowError:
-        number = float("nan")
-    good = number > above if above is not None else number >= (at_least or 0.0)
-    if isinstance(value, bool) or not good or (finite and not isfinite(number)):
-        raise ValueError(f"{name}={value!r} must be a number {' and '.join(bounds)}.")
-    return number
-
-
-def check_input_scale(value: Any) -> float:
-    """A positive factor of X that float32 can hold."""
-    scale = check_number("input_scale", value, above=0, finite=True)
-    if not FLOAT32_RANGE[0] <= scale <= FLOAT32_RANGE[1]:
-        raise ValueError(f"input_scale={scale} is beyond float32: scale X itself.")
-    return scale
-
-
-def check_count(name: str, value: Any) -> int:
-    """An integer that is at least 0."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{name}={value!r} must be an integer, 0 or more.")
-    return int(value)
-
-
-def check_positive(name: str, value: Any) -> int:
-    """An integer that is at least 1."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}={value!r} must be an integer, 1 or more.")
-    return int(value)
-
-
-def check_flag(name: str, value: Any) -> bool:
-    """True or False."""
-    if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{name}={value!r} must be True or False.")
-    return bool(value)
-
-
-def check_folder(name: str, value: Any) -> Path | None:
-    """The path of a folder, or None."""
-    if value is None:
-        return None
-    if not isinstance(value, str | Path) or not str(value):
-        raise ValueError(f"{name}={value!r} must be the path of a folder, or None.")
-    return Path(value)
-
-
-def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
-    """One of the choices."""
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}.")
-    return value
+        yield
+    except BaseException:
+        if vars(estimator).get(fitted) is before.get(fitted):
+            vars(estimator).clear()
+            vars(estimator).update(before)
+        raise
 
 
 def check_X(estimator: Any, X: Any, *, fitting: bool) -> Array:
-    """X as a two-dimensional, finite array of a storage dtype.
+    """X as a two-dimensional, finite array of a storage dtype; that of the user is never written.
 
     Arrays of other libraries stay where they are; everything else becomes NumPy through
     scikit-learn's validation, which also keeps the names of the features.
@@ -122,6 +75,8 @@ def check_X(estimator: Any, X: Any, *, fitting: bool) -> Array:
     if is_device_array(X):
         return _check_device_X(estimator, X, fitting=fitting)
     compact = str(getattr(X, "dtype", "")) in COMPACT and not is_sparse(X)
+    if is_sparse(X) and X.format == "csr":
+        X = canonical(X)
     X = validate_data(
         estimator,
         X,
@@ -179,7 +134,7 @@ def _check_device_X(estimator: Any, X: Any, *, fitting: bool) -> Array:
             raise ValueError(f"X holds {name} values: pass real numbers.")
         X = X.astype("float64") if is_sparse(X) else xp.astype(X, xp.float64)
     if is_sparse(X):
-        X = X.tocsr()
+        X = canonical(X.tocsr())
     if fitting:
         vars(estimator).pop("feature_names_in_", None)
         estimator.n_features_in_ = int(X.shape[1])
@@ -278,9 +233,18 @@ def check_weight(sample_weight: Any, n_rows: int) -> Array | None:
 
 
 def check_targets(
-    y: Any, n_rows: int, sample_weight: Any, class_weight: Any, *, classes: Array | None = None
+    y: Any,
+    n_rows: int,
+    sample_weight: Any,
+    class_weight: Any,
+    *,
+    classes: Array | None = None,
+    at_least: int = 2,
 ) -> Targets:
-    """Labels of any type, of these classes if they are given; non-negative weights, one a row."""
+    """Labels of any type, of these classes if they are given; non-negative weights, one a row.
+
+    Of `at_least` so many classes.
+    """
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
     y = column_or_1d(to_host(y), warn=True)
@@ -291,7 +255,7 @@ def check_targets(
         classes = present
     else:
         index = _places(present, classes)[index]
-    check_classes(classes)
+    check_classes(classes, at_least)
     weight = weights_of(sample_weight, y)
     with np.errstate(over="ignore"):
         if class_weight is not None:
@@ -317,9 +281,9 @@ def weights_of(sample_weight: Any, y: Array) -> Array:
     )
 
 
-def check_classes(classes: Array) -> None:
-    """At least two."""
-    if len(classes) < 2:
+def check_classes(classes: Array, at_least: int = 2) -> None:
+    """Two of them, or so many."""
+    if len(classes) < at_least:
         raise ValueError(
             f"y holds only one class, {classes[0]}: a classifier needs at least two classes."
         )

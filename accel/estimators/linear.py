@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from accel.backends import Backend
 from accel.backends.base import row_blocks
 from accel.backends.interchange import (
     device_of,
+    is_sparse,
     take_rows,
     to_host,
 )
@@ -21,7 +23,6 @@ from accel.estimators.prediction import (
     BLOCK_BYTES,
     ArrayEstimator,
     ClassPredictions,
-    is_compact,
     loss_for,
     placed,
 )
@@ -71,6 +72,12 @@ def coefficients(network: Network, params: NDArray[Any]) -> tuple[NDArray[Any], 
     return np.ascontiguousarray(coef), intercept.copy()
 
 
+def dense_coef(model: Any) -> NDArray[Any]:
+    """Coefficients of a fitted model as an array on the host, also where they are held sparse."""
+    coef = to_host(model.coef_)
+    return coef.toarray() if is_sparse(coef) else coef  # type: ignore[no-any-return]
+
+
 class LinearClassifier(ClassPredictions, ArrayEstimator):
     """Predictions from coef_, intercept_ and classes_, in the namespace and on the device of X."""
 
@@ -92,6 +99,34 @@ class LinearClassifier(ClassPredictions, ArrayEstimator):
             raw = self._raw_prediction(X, "decision_function")
             return raw[:, 0] if raw.shape[1] == 1 else raw
 
+    def sparsify(self) -> Any:
+        """Hold coef_ as a scipy.sparse.csr_matrix, smaller where an l1 penalty left most at zero.
+
+        Returns
+        -------
+        estimator
+            This one; predictions are the same, fits make it dense again.
+        """
+        from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
+
+        check_is_fitted(self)
+        if not is_sparse(self.coef_):
+            self.coef_: Any = csr_matrix(to_host(self.coef_))
+        return self
+
+    def densify(self) -> Any:
+        """Hold coef_ as an array again.
+
+        Returns
+        -------
+        estimator
+            This one.
+        """
+        check_is_fitted(self)
+        if is_sparse(self.coef_):
+            self.coef_ = self.coef_.toarray()
+        return self
+
     @property
     def first_weights(self) -> Array:
         """Fitted weights, where they live."""
@@ -99,12 +134,14 @@ class LinearClassifier(ClassPredictions, ArrayEstimator):
 
     def _raw_of(self, X: Array) -> Array:
         """(n_samples, n_outputs); compact X is converted block by block."""
-        coef, intercept = to_host(self.coef_), to_host(self.intercept_)
+        coef = dense_coef(self)
+        intercept = np.broadcast_to(to_host(self.intercept_), coef.shape[:1])  # 0.0 by hand
         W = (coef.T * self.input_scale_).reshape(-1)
         params, xp = placed(np.concatenate([W, intercept]), X)
         network = Network(self.n_features_in_, len(intercept))
-        whole = [slice(0, X.shape[0])]
-        blocks = row_blocks(X.shape[0], 8 * X.shape[1], BLOCK_BYTES) if is_compact(X) else whole
+        blocks = [slice(0, X.shape[0])]
+        if X.dtype != params.dtype:  # converted block by block, as in training
+            blocks = row_blocks(X.shape[0], 8 * X.shape[1], BLOCK_BYTES)
         parts = [
             network.forward(params, take_rows(X, rows, params.dtype, xp=xp), xp=xp)[0]
             for rows in blocks

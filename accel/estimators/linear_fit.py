@@ -16,21 +16,21 @@ from numpy.typing import NDArray
 from accel.backends import Backend, backend_for, last_resort
 from accel.backends.base import first_line
 from accel.backends.interchange import bytes_of, device_of, is_sparse
-from accel.checkpoint import Checkpoint, digest
+from accel.checkpoint import Checkpoint
 from accel.estimators.account import Stages
 from accel.estimators.checks import Targets, check_rows, check_targets
+from accel.estimators.fit_store import Store, store_at
 from accel.estimators.linear import linear_objective
 from accel.estimators.options import Options
 from accel.estimators.prediction import n_outputs_for
-from accel.objective import Objective, alpha_of
+from accel.objective import Objective
+from accel.penalties import alpha_of
 from accel.placement import Place, Sizes, places
 from accel.rows import Streamed, load, rows_in, runs_of, sample_runs, with_rare
 from accel.solvers import Plan, Progress, Solution, minimize, plan
 from accel.sources import ArraySource, gather, is_source
 
 Array = Any
-# Options on which the optimum and the way there depend; what is left may change between runs.
-OF_THE_RUN = ("C", "l1_ratio", "fit_intercept", "learning_rate", "input_scale")
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ def fit_linear(
             place = replace(place, backend=place.backend.with_fallback(refusal))
         try:
             with place.backend.context():
-                store = None if checkpoint is None else _store_at(checkpoint, place, rescued)
+                store = None if checkpoint is None else store_at(checkpoint, place, rescued)
                 fit = _fit_at(place, problem, stages, callback, store)
             return replace(fit, reasons=(*said, *fit.reasons))
         except _NoRoomError as error:
@@ -259,58 +259,12 @@ def fit_linear(
     raise MemoryError(f"{refusal} Free memory, or store X as float32, float16 or uint8.")
 
 
-@dataclass(frozen=True)
-class _Store:
-    """Where the states of one try are kept, and whether to go on from what is there."""
-
-    checkpoint: Checkpoint
-    goes_on: bool
-
-    def resumed(
-        self, backend: Backend, start: NDArray[Any], planned: Callable[[Any], Plan]
-    ) -> tuple[Plan, Any, Checkpoint]:
-        """The plan from the start, or from the parameters of a state of another plan."""
-        snapshot = restart = None
-        if self.goes_on:
-            self.checkpoint.load_snapshot(backend)  # another run is refused before any work
-        way = planned(backend.asarray(start))
-        store = self._of(way, start)
-        if self.goes_on:
-            snapshot, restart = store.load_snapshot(backend)
-        if restart is not None:
-            way = planned(restart)
-            store = self._of(way, backend.to_numpy(restart))
-        return way, snapshot, store
-
-    def _of(self, way: Plan, start: NDArray[Any]) -> Checkpoint:
-        """What a state depends on beside the run: blocks, coordinates, solver and start."""
-        words = {
-            "solver": way.solver_name,
-            "coordinates": f"{type(way.problem).__name__} {tuple(way.start.shape)}",
-            "scaled": str(getattr(way.problem, "scale", None) is not None),
-            "start": digest(start),
-        }
-        return replace(self.checkpoint, plan={**self.checkpoint.plan, **words})
-
-
-def _store_at(checkpoint: Checkpoint, place: Place, rescued: bool) -> _Store:
-    """The store of a try; parameters that were rescued are newer than what it holds."""
-    blocks = {
-        "backend": place.backend.name,
-        "is_streamed": place.is_streamed,
-        "block_rows": place.block_rows if place.is_streamed else 0,
-        "sample_rows": place.sample_rows if place.is_streamed else 0,
-    }
-    plan_words = {name: str(value) for name, value in blocks.items()}
-    return _Store(replace(checkpoint, plan=plan_words), not rescued)
-
-
 def _fit_at(
     place: Place,
     problem: Problem,
     stages: Stages,
     callback: Callable[[Objective, Progress], Any],
-    store: _Store | None,
+    store: Store | None,
 ) -> Fit:
     """One try; `_NoRoomError` where memory runs out."""
     backend, options = place.backend, problem.options
@@ -364,37 +318,3 @@ def _no_room(backend: Backend, why: str, latest: list[Progress]) -> _NoRoomError
         if not backend.is_out_of_memory(error):
             raise
     return _NoRoomError(sentence, None)
-
-
-def checkpoint_of(problem: Problem, *, warm_start: bool) -> Checkpoint | None:
-    """Where the states of a fit are kept, and what the run is; None where none were asked for.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is fitted.
-    warm_start : bool
-        Whether the fit starts where the last one ended.
-
-    Returns
-    -------
-    Checkpoint or None
-        Proven writable.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written.
-    """
-    options, targets = problem.options, problem.targets
-    if options.checkpoint is None:
-        return None
-    if warm_start:
-        raise ValueError("checkpoint goes on from its own state: set warm_start=False.")
-    run = {name: repr(getattr(options, name)) for name in OF_THE_RUN}
-    run["solver"] = problem.solver
-    run["start"] = digest(problem.start)
-    run["data"] = digest(problem.X, targets.index, targets.weight)
-    store = Checkpoint(options.checkpoint, options.checkpoint_every, run)
-    store.prepare()
-    return store

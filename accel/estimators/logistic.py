@@ -18,13 +18,15 @@ from accel.estimators.callbacks import CallbackSupport, FitTasks, has_callbacks,
 from accel.estimators.checks import (
     Targets,
     check_start,
+    old_model_kept,
     opened,
 )
 from accel.estimators.dispatch import move_attributes
 from accel.estimators.distributed_fit import distributed_problem, is_on_cluster
+from accel.estimators.fit_store import checkpoint_of
 from accel.estimators.forecast import forecast
-from accel.estimators.linear import LinearClassifier, coefficients
-from accel.estimators.linear_fit import Problem, checkpoint_of, fit_linear, local_problem
+from accel.estimators.linear import LinearClassifier, coefficients, dense_coef
+from accel.estimators.linear_fit import Problem, fit_linear, local_problem
 from accel.estimators.options import Options, options_of, solver_of
 from accel.estimators.prediction import n_outputs_for
 from accel.objective import Objective
@@ -226,7 +228,8 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
             If a backend was required that cannot be used.
         """
         fit = managed(type(self)._fit) if has_callbacks(self) else type(self)._fit
-        fit(self, X, y, sample_weight, coef_init, intercept_init)
+        with old_model_kept(self, "coef_"):
+            fit(self, X, y, sample_weight, coef_init, intercept_init)
         return self
 
     def explain(self, X: Any = None, y: Any = None, sample_weight: Any = None) -> str:
@@ -323,7 +326,7 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         previous = vars(self).get("coef_")
         resumes = self.warm_start and previous is not None and previous.shape == shape
         if resumes and coef_init is None and intercept_init is None:
-            coef_init, intercept_init = to_host(previous), to_host(self.intercept_)
+            coef_init, intercept_init = dense_coef(self), to_host(self.intercept_)
         dtype = np.float64 if str(X.dtype).endswith("float64") else np.float32
         W = check_start("coef_init", coef_init, shape, dtype).T.reshape(-1)
         b = check_start("intercept_init", intercept_init, shape[:1], dtype)

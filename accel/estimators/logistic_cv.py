@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.metadata_routing import (
+    UNUSED,
     MetadataRouter,
     MethodMapping,
     _raise_for_params,
@@ -17,22 +18,21 @@ from sklearn.utils.metadata_routing import (
 
 from accel.backends import backend_for
 from accel.backends.interchange import device_of, to_host
-from accel.estimators.checks import (
-    Targets,
+from accel.estimators.arguments import (
     check_choice,
     check_count,
     check_flag,
     check_input_scale,
     check_number,
-    check_targets,
-    check_X,
 )
+from accel.estimators.checks import Targets, check_targets, check_X
 from accel.estimators.dispatch import move_attributes
 from accel.estimators.linear import LinearClassifier, coefficients, linear_objective
 from accel.estimators.logistic import LogisticRegression
 from accel.estimators.path import check_Cs, solve_weightings, warn_of_missed
-from accel.estimators.scoring import accuracies, fold_weights, scores_of
-from accel.objective import Objective, alpha_of
+from accel.estimators.scoring import accuracies, fold_weights, scores_of, strongest_of_best
+from accel.objective import Objective
+from accel.penalties import alpha_of
 from accel.solvers import SOLVERS, Solution, Status, minimize, plan
 from accel.solvers.path import Path
 
@@ -121,6 +121,9 @@ class LogisticRegressionCV(LinearClassifier):
     Attributes have the shapes of scikit-learn's with ``use_legacy_attributes=False``, without the
     axis of l1_ratios.
     """
+
+    # a scorer that did not ask for weights is not given them unasked: TypeError, as scikit-learn
+    __metadata_request__score: ClassVar[dict[str, str]] = {"sample_weight": UNUSED}
 
     def __init__(
         self,
@@ -222,7 +225,7 @@ class LogisticRegressionCV(LinearClassifier):
             if refit:
                 self._refit(whole, targets, path, solver, limits)
             else:
-                self._average(path)
+                self._average(path, limits["tol"])
         self.n_passes_ = sum(whole.passes.values())
         move_attributes(self, given)
         self._judge(path, limits["tol"])
@@ -326,14 +329,16 @@ class LogisticRegressionCV(LinearClassifier):
         intercept = self.coefs_paths_[..., -1] if whole.network.bias else 0 * coef[..., 0]
         rows, y = to_host(X), targets.classes[targets.index]
         models = [
-            [self._model(coef[f, j], intercept[f, j]) for j in range(len(self.Cs_))]
+            [self._model(C, coef[f, j], intercept[f, j]) for j, C in enumerate(self.Cs_)]
             for f in range(len(tests))
         ]
         return scores_of(self._scorer(), models, rows, y, tests, score_params)
 
-    def _model(self, coef: NDArray[Any], intercept: NDArray[Any]) -> LinearClassifier:
+    def _model(self, C: float, coef: NDArray[Any], intercept: NDArray[Any]) -> LinearClassifier:
         """One fold's model for one C, as a scorer takes it."""
-        model = LogisticRegression()
+        model = LogisticRegression(
+            C=float(C), fit_intercept=self.fit_intercept, input_scale=self.input_scale
+        )
         model.coef_, model.intercept_ = coef, intercept
         model.classes_, model.input_scale_ = self.classes_, self.input_scale_
         model.n_features_in_ = coef.shape[-1]
@@ -343,7 +348,7 @@ class LogisticRegressionCV(LinearClassifier):
         self, whole: Objective, targets: Targets, path: Path, solver: str, limits: dict[str, Any]
     ) -> None:
         """All rows with the best C, from the mean of the folds."""
-        best = int(np.argmax(np.mean(self.scores_, axis=0)))
+        best = strongest_of_best(np.mean(self.scores_, axis=0), self.Cs_, limits["tol"])
         self.C_ = float(self.Cs_[best])
         objective = whole.with_alpha(float(alpha_of(self.C_, targets.total)))
         start = whole.backend.xp.mean(path.params[best, :, :], axis=0)
@@ -354,9 +359,9 @@ class LogisticRegressionCV(LinearClassifier):
         self.status_ = solution.status
         self.gradient_norm_, self.objective_ = solution.error, solution.value
 
-    def _average(self, path: Path) -> None:
+    def _average(self, path: Path, tol: float) -> None:
         """The means of each fold's best."""
-        best = np.argmax(self.scores_, axis=1)
+        best = np.array([strongest_of_best(scores, self.Cs_, tol) for scores in self.scores_])
         folds = np.arange(len(best))
         self.C_ = float(np.mean(self.Cs_[best]))
         chosen = np.mean(self.coefs_paths_[folds, best], axis=0)

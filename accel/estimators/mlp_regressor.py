@@ -10,7 +10,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.metaestimators import available_if
 
 from accel.backends.interchange import device_of, namespace, to_host
-from accel.estimators.checks import check_choice
+from accel.estimators.arguments import check_choice
 from accel.estimators.network import NetworkEstimator
 from accel.estimators.network_targets import NetworkTargets, number_targets
 from accel.losses import TARGET_LOSSES

@@ -17,7 +17,7 @@ from accel.backends import backend_for
 from accel.backends.interchange import device_of, is_sparse, to_host
 from accel.checkpoint import Checkpoint, digest, pack, unpack
 from accel.estimators.account import Account, Explained, Stages
-from accel.estimators.checks import check_X
+from accel.estimators.checks import check_X, old_model_kept
 from accel.estimators.dispatch import move_attributes
 from accel.estimators.network_options import FULL_BATCH, RULES, NetworkOptions, network_options
 from accel.estimators.network_targets import NetworkTargets
@@ -64,6 +64,12 @@ class NetworkEstimator(Explained, ArrayEstimator):
         self, X: Any, targets_of: Callable[..., NetworkTargets], *, incremental: bool = False
     ) -> None:
         """Train; targets_of(n_rows, first=) says what is to be predicted."""
+        with old_model_kept(self, "coefs_"):
+            self._fit_checked(X, targets_of, incremental=incremental)
+
+    def _fit_checked(
+        self, X: Any, targets_of: Callable[..., NetworkTargets], *, incremental: bool
+    ) -> None:
         stages, given = Stages(), X
         with stages("check"):
             options = network_options(self)
@@ -301,7 +307,7 @@ class NetworkEstimator(Explained, ArrayEstimator):
         if ending.status is Status.INTERRUPTED:
             raise KeyboardInterrupt(ending.sentence)
         if ending.status in UNFINISHED:
-            warnings.warn(ending.sentence, ConvergenceWarning, stacklevel=4)
+            warnings.warn(ending.sentence, ConvergenceWarning, stacklevel=5)
 
 
 @dataclass(frozen=True)

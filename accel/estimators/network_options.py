@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from accel.backends.precision import PRECISIONS
-from accel.estimators.checks import (
+from accel.estimators.arguments import (
     check_choice,
     check_count,
     check_flag,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_array, column_or_1d
 
-from accel.backends.interchange import to_host
+from accel.backends.interchange import is_sparse, to_host
 from accel.estimators.checks import check_targets, check_weight
 from accel.estimators.prediction import loss_for, most_probable
 from accel.losses import MULTILABEL, TargetLoss
@@ -79,12 +79,14 @@ def class_targets(
         On the host.
     """
     y = to_host(y)
+    if is_sparse(y):
+        y = y.toarray()  # zeros and ones of several labels
     has_columns = y is not None and np.asarray(y).ndim == 2 and np.asarray(y).shape[1] > 1
     if has_columns and type_of_target(y, input_name="y") == "multilabel-indicator":
         if class_weight is not None:
             raise ValueError("class_weight is for one label a row: give sample_weight instead.")
         return _label_targets(check_array(y), n_rows, sample_weight, known=known)
-    found = check_targets(y, n_rows, sample_weight, class_weight, classes=known)
+    found = check_targets(y, n_rows, sample_weight, class_weight, classes=known, at_least=1)
     n_classes = len(found.classes)
     loss, is_weighted = loss_for(n_classes), sample_weight is not None or class_weight is not None
     return NetworkTargets(
@@ -92,7 +94,7 @@ def class_targets(
         Y=loss.encode_target(found.index),
         weight=found.weight if is_weighted else None,
         n_outputs=loss.n_outputs(n_classes),
-        score=partial(_accuracy, found.index, most_probable),
+        score=partial(_accuracy, found.index, partial(most_probable, n_classes=n_classes)),
         output="logistic" if n_classes == 2 else "softmax",
         strata=found.index if n_classes == 2 else None,
         classes=found.classes,

@@ -18,7 +18,7 @@ from accel.estimators.network_targets import NetworkTargets
 from accel.estimators.prediction import raw_prediction
 from accel.minibatch import Batches, BatchObjective
 from accel.network import Network
-from accel.objective import LARGEST_ALPHA
+from accel.penalties import LARGEST_ALPHA
 from accel.solvers.epochs import StochasticSolver, Training
 
 Array = Any

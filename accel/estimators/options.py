@@ -9,7 +9,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from accel.estimators.checks import (
+from accel.estimators.arguments import (
     check_choice,
     check_count,
     check_flag,

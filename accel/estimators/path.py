@@ -15,14 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from accel.backends import backend_for
 from accel.backends.interchange import device_of, to_host
-from accel.estimators.checks import (
-    check_count,
-    check_flag,
-    check_input_scale,
-    check_number,
-    check_targets,
-    check_X,
-)
+from accel.estimators.arguments import check_count, check_flag, check_input_scale, check_number
+from accel.estimators.checks import check_targets, check_X
 from accel.estimators.linear import coefficients, linear_objective
 from accel.objective import Objective
 from accel.solvers import Status

@@ -13,7 +13,6 @@ from accel.backends import get_backend
 from accel.backends.base import row_blocks
 from accel.backends.interchange import (
     device_of,
-    is_sparse,
     like,
     namespace,
     take_rows,
@@ -21,7 +20,7 @@ from accel.backends.interchange import (
     with_out,
 )
 from accel.cluster.lazily import by_partitions, computed
-from accel.estimators.checks import COMPACT, check_rows
+from accel.estimators.checks import check_rows
 from accel.estimators.dispatch import check_same_namespace
 from accel.losses import LOSSES, Loss
 from accel.network import Network
@@ -30,6 +29,8 @@ from accel.sources import Source, is_source
 
 Array = Any
 BLOCK_BYTES = 8 << 20
+# Labels that every library can take by their places; torch cannot the other unsigned ones.
+TAKEN_ANYWHERE = ("bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64")
 
 
 class ArrayEstimator(BaseEstimator):  # type: ignore[misc]
@@ -111,10 +112,18 @@ class ClassPredictions(ClassifierMixin):  # type: ignore[misc]
         with device_of(X):
             raw = self._raw_prediction(X, "predict")
             xp = namespace(raw)
-            index = most_probable(raw, xp=xp)
-            if self.classes_.dtype.kind in "biuf":
-                return xp.take(like(self.classes_, raw), index)
-            return self.classes_[to_host(index)]
+            index = most_probable(raw, n_classes=len(self.classes_), xp=xp)
+            return self._labels_at(index, raw)
+
+    def _labels_at(self, index: Array, raw: Array) -> Array:
+        """Labels at places on the device of raw, there where its namespace has such numbers."""
+        labels = to_host(self.classes_)
+        if labels.dtype.kind not in "biuf":
+            return labels[to_host(index)]
+        labels = labels.astype(labels.dtype.newbyteorder("="))
+        if str(labels.dtype) in TAKEN_ANYWHERE:
+            return namespace(raw).take(like(labels, raw), index)
+        return like(labels[to_host(index)], raw)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy: the share of rows whose label is predicted.
@@ -139,9 +148,9 @@ class ClassPredictions(ClassifierMixin):  # type: ignore[misc]
         return float(accuracy_score(to_host(y), to_host(labels), sample_weight=to_host(weight)))
 
 
-def most_probable(raw: Array, *, xp: Any) -> Array:
+def most_probable(raw: Array, *, n_classes: int, xp: Any) -> Array:
     """Places of the most probable classes, from raw predictions."""
-    return xp.astype(raw[:, 0] > 0, xp.int64) if raw.shape[1] == 1 else xp.argmax(raw, axis=1)
+    return xp.astype(raw[:, 0] > 0, xp.int64) if n_classes == 2 else xp.argmax(raw, axis=1)
 
 
 def loss_for(n_classes: int) -> Loss:
@@ -154,13 +163,11 @@ def n_outputs_for(n_classes: int) -> int:
     return loss_for(n_classes).n_outputs(n_classes)
 
 
-def is_compact(X: Array) -> bool:
-    """Whether rows of X are converted block by block, as in training."""
-    return str(X.dtype).rpartition(".")[2] in COMPACT and not is_sparse(X)
-
-
 def placed(params: NDArray[Any], X: Array) -> tuple[Array, Any]:
     """Parameters in the namespace and on the device of X, in the dtype of the arithmetic there.
+
+    It is the wider of the two: rows that hold the same numbers get the same answer, whatever their
+    dtype, and a model is never rounded to that of the rows.
 
     Parameters
     ----------
@@ -172,13 +179,13 @@ def placed(params: NDArray[Any], X: Array) -> tuple[Array, Any]:
     Returns
     -------
     params : array (n_params,)
-        In the dtype of X; in their own where X is compact.
+        float64 where X or the model is, else float32.
     xp : module
         The namespace, whose functions take ``out=``.
     """
     xp = with_out(namespace(X))
-    dtype = getattr(xp, str(params.dtype)) if is_compact(X) else X.dtype
-    return xp.astype(like(params, X), dtype), xp
+    is_double = params.dtype == np.float64 or str(X.dtype).endswith("float64")
+    return like(params.astype(np.float64 if is_double else np.float32), X), xp
 
 
 def by_blocks(source: Source, function: Callable[[Array], Array]) -> NDArray[Any]:

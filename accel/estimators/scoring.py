@@ -123,6 +123,31 @@ def scores_of(
     )
 
 
+def strongest_of_best(scores: NDArray[np.float64], Cs: NDArray[np.float64], tol: float) -> int:
+    """Place of the smallest C whose score is the best one.
+
+    Parameters
+    ----------
+    scores : ndarray (n_Cs,)
+        Larger is better.
+    Cs : ndarray (n_Cs,)
+        Inverse strengths of the penalty.
+    tol : float
+        Of the fits: scores that differ by at most this are the same one, so that rounding does not
+        choose, and what chooses among equals is the simpler model.
+
+    Returns
+    -------
+    int
+        Where; the first where no score is a number.
+    """
+    if not np.isfinite(scores).any():
+        return 0
+    with np.errstate(invalid="ignore"):
+        best = np.flatnonzero(scores >= np.nanmax(scores) - tol)
+    return int(best[np.argmin(Cs[best])])
+
+
 def _with_labels(scorer: Any, classes: NDArray[Any]) -> Any:
     """The scorer told of all classes, where its metric asks: a fold may not hold each of them.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any, ClassVar
 
-from accel.objective import minimum_norm_subgradient
+from accel.penalties import minimum_norm_subgradient
 from accel.solvers.curvature import face_metric
 from accel.solvers.line_search import HALVINGS, SUFFICIENT_DECREASE, VALUE_NOISE
 from accel.solvers.loop import State, eps_of, evaluate

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.conditioning import coordinates
-from accel.objective import Objective, alpha_of
+from accel.objective import Objective
+from accel.penalties import alpha_of
 from accel.solvers.together import minimize_together
 from accel.stack import Stack
 

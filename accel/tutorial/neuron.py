@@ -16,7 +16,6 @@ from accel.datasets import Dataset, two_digits
 from accel.disk import prepare_folder, write_atomically
 from accel.estimators import LogisticRegression
 from accel.solvers import Progress, Status
-from accel.train import split
 from accel.tutorial.layers import TRAININGS, Layers
 from accel.tutorial.layers import run as run_layers
 
@@ -101,6 +100,8 @@ def run(
     Lesson
         The model and its figures.
     """
+    from sklearn.model_selection import train_test_split  # what `import accel` need not pay
+
     prepare_folder(out)
     pair = two_digits(data, digits)
     height, width = pair.image_shape or (1, pair.X.shape[1])
@@ -110,8 +111,9 @@ def run(
     pictures = pair.X[[0, n_each]].reshape(2, height, width)
     plots.images(out / "samples.png", pictures, [f"a {digit}" for digit in digits])
 
-    train, test = split(pair, test_size=TEST_SIZE, seed=SEED)
-    X_train, X_test, y_train, y_test = pair.X[train], pair.X[test], pair.y[train], pair.y[test]
+    X_train, X_test, y_train, y_test = train_test_split(
+        pair.X, pair.y, test_size=TEST_SIZE, random_state=SEED
+    )
     n, d = X_train.shape
     say(f"2. Split 85/15 with random_state {SEED}, flatten")
     say(

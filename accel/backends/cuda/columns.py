@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from accel.backends.cuda.device import Device, device_of, load_bytes_of
-from accel.backends.cuda.linear_pass import NULL, REDUCE_BYTES, REDUCE_COLUMNS, REDUCE_THREADS
-from accel.backends.cuda.rows_layout import Rows, rows_layout
-from accel.backends.cuda.source import STORAGE, function_of, macros_of
+from accel.backends.cuda.device import Device, device_of, load_bytes_of, pitch_of
+from accel.backends.cuda.reduction import Reduction
+from accel.backends.cuda.rows_layout import RowsLayout, longest_rows, rows_layout
+from accel.backends.cuda.source import NULL, STORAGE, function_of, macros_of
 
 Array = Any
-# Of a lane beside the coefficients' place and the sums: their largest magnitudes, or scales.
+# A lane keeps two numbers of each column, sum and largest magnitude or sum and scale: as many
+# registers as a pass of two outputs.
 OUTPUTS = 2
+LEAST = float(np.finfo(np.float64).tiny)
 
 
 def column_sums(cupy: Any, index: int, X: Array, s: Array) -> tuple[Array, Array, Array] | None:
@@ -40,9 +42,9 @@ def column_sums(cupy: Any, index: int, X: Array, s: Array) -> tuple[Array, Array
     """
     n, d = X.shape
     itemsize, dtype = X.dtype.itemsize, str(X.dtype)
-    if dtype not in STORAGE or (X.strides[1] != itemsize and d > 1):
+    pitch = pitch_of(X)
+    if dtype not in STORAGE or pitch is None:
         return None
-    pitch = X.strides[0] // itemsize if n > 1 else d
     device = device_of(cupy, index)
     layout = layout_of(dtype, d, load_bytes_of(itemsize, d, pitch, X.data.ptr), device)
     if layout is None:
@@ -69,30 +71,22 @@ def column_sums(cupy: Any, index: int, X: Array, s: Array) -> tuple[Array, Array
 
     both = sums("MOMENTS", 2, NULL, NULL)
     mean, largest = both[:d], both[d:]
-    unit = cupy.where(largest > 0, largest, 1.0)
+    # the inverse of a subnormal number overflows
+    unit = cupy.where(largest > 0, cupy.maximum(largest, LEAST), 1.0)
     return mean, unit, sums("SPREAD", 1, mean, 1 / unit)
 
 
-def layout_of(dtype: str, d: int, load_bytes: int, device: Device) -> Rows | None:
+def layout_of(dtype: str, d: int, load_bytes: int, device: Device) -> RowsLayout | None:
     """The layout of rows.cu for a look at d columns; None where it has none."""
-    for shorter in (load_bytes, 8, 4, STORAGE[dtype][2]):
-        if STORAGE[dtype][2] <= shorter <= load_bytes:
-            layout = rows_layout(dtype, "float64", d, OUTPUTS, shorter, device)
-            if layout is not None:
-                return layout
-    return None
+    shape = dtype, "float64", d, OUTPUTS
+    found = longest_rows(*shape, load_bytes, device)
+    return found or rows_layout(*shape, STORAGE[dtype][2], device)
 
 
 def _added(cupy: Any, index: int, partial: Array, d: int, *, is_peak: bool) -> Array:
     """Sums over the teams, of the second d columns the largest."""
-    macros = {**macros_of(None, "float64", None, 1), "PEAKS": int(is_peak)}
-    out = cupy.empty(partial.shape[1], dtype=np.float64)
     size = partial.shape[1]
-    numbers = 0, partial.shape[0], size, d if is_peak else size, 0
-    function_of(cupy, index, "reduce_teams", ("reduce.cu",), macros)(
-        (-(-size // REDUCE_COLUMNS),),
-        (REDUCE_THREADS,),
-        (NULL, partial, *map(np.int32, numbers), NULL, NULL, NULL, NULL, out),
-        shared_mem=REDUCE_BYTES,
-    )
+    out = cupy.empty(size, dtype=np.float64)
+    add = Reduction(cupy, index, "float64", 1, has_peaks=is_peak)
+    add(NULL, partial, (d if is_peak else size, 0), (NULL, NULL, NULL), NULL, out)
     return out

@@ -45,6 +45,17 @@ def registers_of(warps: int) -> int:
     return min(MOST_REGISTERS, REGISTERS // 4 // (32 * -(-warps // 4)) // 8 * 8)
 
 
+def pitch_of(X: Any) -> int | None:
+    """Elements from one row of X to the next; None where no kernel can read it.
+
+    The elements of a row must lie side by side, and rows begin whole elements apart.
+    """
+    (n, d), (step, within), itemsize = X.shape, X.strides, X.dtype.itemsize
+    if 0 in (n, d) or (within != itemsize and d > 1) or (step % itemsize and n > 1):
+        return None
+    return int(step // itemsize) if n > 1 else int(d)
+
+
 def load_bytes_of(itemsize: int, n_columns: int, pitch: int, address: int) -> int:
     """Bytes of a load: the most, up to 16, by which rows begin and end.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from accel.backends.cuda.device import Device
-from accel.backends.cuda.rows_layout import Rows, rows_layout
+from accel.backends.cuda.rows_layout import RowsLayout, longest_rows
 from accel.backends.cuda.source import STORAGE
-from accel.backends.cuda.tiles_layout import Tiles, tiles_layout
+from accel.backends.cuda.tiles_layout import TilesLayout, tiles_layout
 
 FEW_OUTPUTS = 3  # up to which float32 and float64 rows in registers are faster than tiles
 # Outputs up to which rows in registers beat two products with the whole X, by the arithmetic that
@@ -23,7 +23,7 @@ def pass_layout(
     device: Device,
     *,
     is_shifted: bool = False,
-) -> Rows | Tiles | None:
+) -> RowsLayout | TilesLayout | None:
     """The layout of a pass over X.
 
     Parameters
@@ -43,7 +43,7 @@ def pass_layout(
 
     Returns
     -------
-    Rows, Tiles or None
+    RowsLayout, TilesLayout or None
         None for two products with the whole X: two reads, of compact X more.
     """
     if dtype not in STORAGE or n_outputs > MOST_OUTPUTS:
@@ -56,11 +56,6 @@ def pass_layout(
             return tiles
     if n_outputs > ROWS_BEAT_PRODUCTS.get(dtype, MOST_OUTPUTS) and dtype == real:
         return None
-    for shorter in (load_bytes, 8, 4):  # fewer columns a lane, where outputs are many
-        if STORAGE[dtype][2] <= shorter <= load_bytes:
-            rows = rows_layout(
-                dtype, real, n_columns, n_outputs, shorter, device, is_shifted=is_shifted
-            )
-            if rows is not None:
-                return rows
-    return None
+    return longest_rows(
+        dtype, real, n_columns, n_outputs, load_bytes, device, is_shifted=is_shifted
+    )

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from accel.backends.cuda.device import device_of, load_bytes_of
+from accel.backends.cuda.device import device_of, load_bytes_of, pitch_of
 from accel.backends.cuda.layout import pass_layout
 from accel.backends.cuda.products import Products
-from accel.backends.cuda.rows_layout import Rows
-from accel.backends.cuda.source import STORAGE, function_of, macros_of
-from accel.backends.cuda.tiles_layout import Tiles
+from accel.backends.cuda.reduction import Reduction
+from accel.backends.cuda.rows_layout import RowsLayout
+from accel.backends.cuda.source import NULL, STORAGE, function_of, macros_of, target_dtype
+from accel.backends.cuda.tiles_layout import TilesLayout
 from accel.backends.linear_model import LinearModel
 
 Array = Any
-NULL = np.uint64(0)
-REDUCE_THREADS = 1024
-REDUCE_COLUMNS = 32  # that a block adds up
-REDUCE_BYTES = 8 * 32 * 33  # shared memory
 
 
 class Kernel(NamedTuple):
@@ -30,14 +26,14 @@ class Kernel(NamedTuple):
     ----------
     launch : callable
         (blocks, arguments).
-    layout : Rows or Tiles
+    layout : RowsLayout or TilesLayout
         How many blocks, for so many rows.
     cluster : int
         Blocks that share rows.
     """
 
     launch: Callable[[int, tuple[Any, ...]], None]
-    layout: Rows | Tiles
+    layout: RowsLayout | TilesLayout
     cluster: int
 
 
@@ -56,6 +52,8 @@ class CudaPass:
         c, on the GPU, in the dtype of the arithmetic; None for one.
     shift : array (n_in,) or None
         mu, likewise; None for zero.
+    n_bytes : int, default=0
+        Of the whole X: what does not stay in the L2 cache is read past it.
     """
 
     def __init__(
@@ -65,20 +63,32 @@ class CudaPass:
         model: LinearModel,
         factor: Array | None = None,
         shift: Array | None = None,
+        *,
+        n_bytes: int = 0,
     ) -> None:
         self._cupy, self._index, self._model = cupy, index, model
-        self._factor, self._shift = factor, shift
-        self._device = device_of(cupy, index)
         self._real = np.dtype(model.real)
-        self._products = Products(cupy, index, self._device, model, factor, shift)
-        self._layouts: dict[Any, Rows | Tiles | None] = {}
+        self._target = target_dtype(model.loss, model.real)
+        self._factor, self._shift = (
+            None if array is None else self._ready(array, self._real) for array in (factor, shift)
+        )
+        self._device = device_of(cupy, index)
+        self._is_large = n_bytes > self._device.l2_bytes
+        self._products = Products(cupy, index, self._device, model, self._factor, self._shift)
+        self._reduce = Reduction(cupy, index, model.real, model.n_out)
+        self._layouts: dict[Any, RowsLayout | TilesLayout | None] = {}
         self._kernels: dict[Any, Kernel] = {}
 
     def kernel_of(self, X: Array) -> str:
         """The kernel, its layout and what it computes."""
         layout, model = self._layout(X) or "two products", self._model
         shape = f"{X.dtype} x {model.n_in} x {model.n_out}, {model.loss} in {model.real}"
-        return f"{layout} for {shape}"
+        more = [
+            word
+            for word, holds in (("shifted", self._shift is not None), ("past L2", self._is_large))
+            if holds
+        ]
+        return ", ".join([f"{layout} for {shape}", *more])
 
     def row_bytes(self, X: Array) -> int:
         """Temporary bytes of a row: none where a kernel reads X once."""
@@ -110,16 +120,18 @@ class CudaPass:
             In params.
         """
         cupy, model, kernel = self._cupy, self._model, self._kernel("GRADIENT", X)
+        params, s = self._ready(params, self._real), self._ready(s, self._real)
+        Y = self._ready(Y, self._target)
         if kernel is None:
             partial_value, partial = self._products.sums(params, X, Y, s, ridge)
-            return self._added(partial_value, partial, 1, params, ridge)
+            return self._added(partial_value, partial.reshape(1, -1), params, ridge)
         blocks = kernel.layout.grid(X.shape[0], self._device)
         teams = blocks // kernel.cluster
         partial_value = cupy.empty(blocks, dtype=np.float64)
         partial = cupy.empty((teams, (model.n_in + 1) * model.n_out), dtype=self._real)
         results = partial_value, partial, NULL
         kernel.launch(blocks, (X, Y, s, params, *self._constants(X, ridge), *results))
-        return self._added(partial_value, partial, teams, params, ridge)
+        return self._added(partial_value, partial, params, ridge)
 
     def curvature(self, params: Array, X: Array) -> Array:
         """What `Loss.curvature` tells of every row, (n, n_out); one launch.
@@ -136,7 +148,7 @@ class CudaPass:
         array (n, n_out)
             In the dtype of the arithmetic.
         """
-        kernel = self._kernel("CURVATURE", X)
+        kernel, params = self._kernel("CURVATURE", X), self._ready(params, self._real)
         if kernel is None:
             return self._products.curvature(params, X)
         out = self._cupy.empty((X.shape[0], self._model.n_out), dtype=self._real)
@@ -150,38 +162,32 @@ class CudaPass:
         optional = (self._factor, self._shift, ridge)
         pointers = (NULL if array is None else array for array in optional)
         n, d = X.shape
-        sizes = np.int64(n), np.int64(_pitch(X)), np.int32(d), np.int32(self._model.bias)
+        sizes = np.int64(n), np.int64(pitch_of(X) or 0), np.int32(d), np.int32(self._model.bias)
         return (*pointers, *sizes)
 
     def _added(
-        self, partial_value: Array, partial: Array, teams: int, params: Array, ridge: Array | None
+        self, partial_value: Array, partial: Array, params: Array, ridge: Array | None
     ) -> tuple[Array, Array]:
         """The sums of all teams, and the penalty's part of the gradient."""
         cupy, model = self._cupy, self._model
         value, gradient = cupy.empty((), np.float64), cupy.empty(model.n_params, self._real)
-        size = (model.n_in + 1) * model.n_out
-        numbers = partial_value.size, teams, size, model.n_in, int(model.bias)
-        optional = (NULL if array is None else array for array in (self._factor, ridge))
-        self._reduce(
-            (-(-size // REDUCE_COLUMNS),),
-            (REDUCE_THREADS,),
-            (partial_value, partial, *map(np.int32, numbers), params, *optional, value, gradient),
-            shared_mem=REDUCE_BYTES,
-        )
+        factor, ridge = (NULL if array is None else array for array in (self._factor, ridge))
+        numbers = model.n_in, int(model.bias)
+        self._reduce(partial_value, partial, numbers, (params, factor, ridge), value, gradient)
         return value, gradient
 
-    @cached_property
-    def _reduce(self) -> Any:
-        """The kernel that adds up what the teams have."""
-        macros = {**macros_of(None, self._model.real, None, self._model.n_out), "PEAKS": 0}
-        return function_of(self._cupy, self._index, "reduce_teams", ("reduce.cu",), macros)
+    def _ready(self, array: Array, dtype: Any) -> Array:
+        """An array as a kernel reads it by its address: this dtype, elements side by side."""
+        if array.dtype == dtype and array.flags.c_contiguous:
+            return array
+        return self._cupy.ascontiguousarray(array, dtype=dtype)
 
-    def _layout(self, X: Array) -> Rows | Tiles | None:
+    def _layout(self, X: Array) -> RowsLayout | TilesLayout | None:
         """The layout for X as it lies; None for two products."""
-        itemsize, model = X.dtype.itemsize, self._model
-        if X.strides[1] != itemsize and X.shape[1] > 1:
+        itemsize, model, pitch = X.dtype.itemsize, self._model, pitch_of(X)
+        if pitch is None:
             return None
-        load_bytes = load_bytes_of(itemsize, model.n_in, _pitch(X), X.data.ptr)
+        load_bytes = load_bytes_of(itemsize, model.n_in, pitch, X.data.ptr)
         key = (str(X.dtype), load_bytes)
         if key not in self._layouts:
             self._layouts[key] = pass_layout(
@@ -195,17 +201,18 @@ class CudaPass:
         layout = self._layout(X)
         if layout is None:
             return None
-        key = (what, str(X.dtype), layout, X.nbytes > self._device.l2_bytes)
+        key = what, str(X.dtype), layout
         if key not in self._kernels:
             self._kernels[key] = self._built(*key)
         return self._kernels[key]
 
-    def _built(self, what: str, dtype: str, layout: Rows | Tiles, is_large: bool) -> Kernel:
+    def _built(self, what: str, dtype: str, layout: RowsLayout | TilesLayout) -> Kernel:
         model = self._model
         macros = {
-            **macros_of(dtype, model.real, model.loss, model.n_out), **layout.macros,
-            "WHAT": what, "SHIFT": int(self._shift is not None), "STREAMS": int(is_large),
+            **macros_of(dtype, model.real, model.loss, model.n_out), **layout.macros, "WHAT": what,
         }  # fmt: skip
+        if isinstance(layout, RowsLayout):
+            macros |= {"SHIFT": int(self._shift is not None), "STREAMS": int(self._is_large)}
         shared = layout.shared_bytes(STORAGE[dtype][2], model.n_out, self._real.itemsize)
         files = ("numbers.cuh", "losses.cuh", f"{layout.name}.cu")
         name = f"linear_{layout.name}"
@@ -215,8 +222,3 @@ class CudaPass:
             function((blocks,), (layout.threads,), arguments, shared_mem=shared)
 
         return Kernel(launch, layout, layout.cluster)
-
-
-def _pitch(X: Array) -> int:
-    """Elements from one row to the next."""
-    return int(X.strides[0] // X.dtype.itemsize if X.shape[0] > 1 else X.shape[1])

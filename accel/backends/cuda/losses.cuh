@@ -64,7 +64,8 @@ __device__ inline Loss point_loss(REAL* z, const TARGET* y, int outputs, int lan
 #pragma unroll
     for (int k = lane; k < outputs; k += POINT_LANES) z[k] = share * (k == label ? -others : z[k]);
     // log(total) = log1p(total - 1) would lose digits where own is not the largest
-    return own < (REAL)0 ? Loss{(REAL)0, log(others + at_own) - own} : Loss{others, (REAL)0};
+    // own is zero, or NaN where the raw predictions are not finite
+    return own < (REAL)0 ? Loss{(REAL)0, log(others + at_own) - own} : Loss{others, -own};
 #else
     REAL mean = (REAL)0, loss = (REAL)0;
 #pragma unroll

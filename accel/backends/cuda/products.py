@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from accel.backends.cuda.device import Device
-from accel.backends.cuda.source import function_of, macros_of
+from accel.backends.cuda.source import NULL, function_of, macros_of
 from accel.backends.linear_model import LinearModel
 
 Array = Any
-NULL = np.uint64(0)
 THREADS = 256
 BLOCKS = 8  # of a processor
-SHARED_BYTES = 8 * THREADS // 32
+POINT_BYTES = 8 * THREADS // 32  # shared memory: a sum of each warp
 LANES = ((4, 1), (16, 8))  # outputs up to -> lanes that share a row; a warp beyond
 
 
@@ -48,14 +47,15 @@ class Products:
         self._factor, self._shift = factor, shift
         self._blocks = BLOCKS * device.processors
         self._real = np.dtype(model.real)
-        self._ones: Array | None = None
         lanes = next((lanes for outputs, lanes in LANES if model.n_out <= outputs), 32)
         self._lanes = lanes
+        self._functions: dict[str, Any] = {}
 
     def row_bytes(self, X: Array) -> int:
         """Raw predictions, and the row itself where it is converted."""
         is_ready = X.dtype == self._real and self._shift is None
-        return (self._model.n_out + (0 if is_ready else self._model.n_in)) * self._real.itemsize
+        numbers = self._model.n_out + 1 + (0 if is_ready else self._model.n_in)
+        return numbers * self._real.itemsize
 
     def sums(
         self, params: Array, X: Array, Y: Array, s: Array, ridge: Array | None
@@ -68,7 +68,8 @@ class Products:
         self._points("GRADIENT", Z, Y, s, params, ridge, partial_value)
         partial = cupy.empty((model.n_in + 1, model.n_out), dtype=self._real)
         cupy.matmul(X.T, Z, out=partial[: model.n_in])
-        cupy.matmul(self._row_of_ones(Z.shape[0]), Z, out=partial[model.n_in :])
+        # column sums as a product: cuBLAS is faster at it than a reduction
+        cupy.matmul(cupy.ones((1, Z.shape[0]), dtype=self._real), Z, out=partial[model.n_in :])
         return partial_value, partial
 
     def curvature(self, params: Array, X: Array) -> Array:
@@ -78,8 +79,11 @@ class Products:
         return Z
 
     def _converted(self, X: Array) -> Array:
-        X = X.astype(self._real, copy=False)
-        return X if self._shift is None else X - self._shift
+        if self._shift is None:
+            return X.astype(self._real, copy=False)
+        own = X.astype(self._real)  # once the memory of X, not twice
+        own -= self._shift
+        return own
 
     def _raw(self, params: Array, X: Array) -> Array:
         """X W, without b."""
@@ -92,23 +96,25 @@ class Products:
     ) -> None:
         """Raw predictions become weighted residuals, or curvatures, in their place."""
         model = self._model
-        macros = {
-            **macros_of(None, model.real, model.loss, model.n_out),
-            "WHAT": what, "THREADS": THREADS, "POINT_LANES": self._lanes,
-        }  # fmt: skip
-        files = ("numbers.cuh", "losses.cuh", "points.cu")
         b = params[model.n_in * model.n_out :] if model.bias else NULL
         sizes = np.int64(Z.shape[0]), np.int32(model.n_out), np.int32(model.n_params)
         optional = NULL if ridge is None else ridge
-        function_of(self._cupy, self._index, "points", files, macros)(
+        self._function(what)(
             (self._blocks,),
             (THREADS,),
             (Z, Y, s, b, params, optional, *sizes, partial_value),
-            shared_mem=SHARED_BYTES,
+            shared_mem=POINT_BYTES,
         )
 
-    def _row_of_ones(self, n: int) -> Array:
-        """(1, n) ones: column sums are a product."""
-        if self._ones is None or self._ones.shape[1] < n:
-            self._ones = self._cupy.ones((1, n), dtype=self._real)
-        return self._ones[:, :n]
+    def _function(self, what: str) -> Any:
+        """The kernel for "GRADIENT" or "CURVATURE", looked up once."""
+        if what not in self._functions:
+            model = self._model
+            macros = {
+                **macros_of(None, model.real, model.loss, model.n_out),
+                "WHAT": what, "THREADS": THREADS, "POINT_LANES": self._lanes,
+            }  # fmt: skip
+            files = ("numbers.cuh", "losses.cuh", "points.cu")
+            found = function_of(self._cupy, self._index, "points", files, macros)
+            self._functions[what] = found
+        return self._functions[what]

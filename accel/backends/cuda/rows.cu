@@ -7,9 +7,8 @@
 //            MOMENTS    of every column the weighted sum and the largest magnitude
 //            SPREAD     of every column the weighted sum of ((x - W) factor)^2
 //   SHIFT    1: shift is taken from every row before anything else
-//   KEEP     1: an element is decoded once and kept, 0: for each use anew, with fewer registers
 //   STREAMS  1: X is larger than the L2 cache, and what was read is not wanted again
-// and of the layout, chosen by layout.py:
+// and of the layout, chosen by rows_layout.py:
 //   VB       bytes of a load
 //   CH       loads of a lane for a row
 //   L        lanes that share a row, a power of two, 32 where warps share it too
@@ -93,7 +92,7 @@ template <int N, int OFFSET> __device__ inline void add_over_lanes(REAL* v, int&
             v[i] = (upper ? high : low) + __shfl_xor_sync(ALL_LANES, upper ? low : high, OFFSET);
         }
         if (upper) first += HALF_N;
-        else end = first + HALF_N;
+        else if (first + HALF_N < end) end = first + HALF_N;  // an odd half is padded: that is nobody's
         add_over_lanes<HALF_N, OFFSET / 2>(v, first, end, lane);
     } else if constexpr (OFFSET > 0) {
         v[0] += __shfl_xor_sync(ALL_LANES, v[0], OFFSET);
@@ -186,17 +185,7 @@ extern "C" __global__ void CLUSTER_DIMS __launch_bounds__(THREADS, PER) linear_r
                 else raw[i][c].whole = typename Word<VB>::T{};
             }
         }
-#if KEEP
-        REAL kept[R][COLS];
-#pragma unroll
-        for (int i = 0; i < R; ++i)
-#pragma unroll
-            for (int q = 0; q < COLS; ++q) {
-                kept[i][q] = raw[i][q / E].at(q % E);
-                if (SHIFT) kept[i][q] = subtract(kept[i][q], m[q]);
-            }
-#define AT(i, q) kept[i][q]
-#elif SHIFT
+#if SHIFT
 #define AT(i, q) subtract(raw[i][(q) / E].at((q) % E), m[q])
 #else
 #define AT(i, q) raw[i][(q) / E].at((q) % E)
@@ -261,9 +250,10 @@ extern "C" __global__ void CLUSTER_DIMS __launch_bounds__(THREADS, PER) linear_r
         }
 #else
         const bool alive = row < n;
+        const long long last = alive ? row : n - 1;  // whose X stands for a row beyond: finite where it is
         TARGET y[TARGETS_OF(K)];
 #pragma unroll
-        for (int k = 0; k < TARGETS_OF(K); ++k) y[k] = alive ? Y[row * TARGETS_OF(K) + k] : (TARGET)0;
+        for (int k = 0; k < TARGETS_OF(K); ++k) y[k] = Y[last * TARGETS_OF(K) + k];
         const REAL s = alive ? S[row] : (REAL)0;
         const Loss loss = point_loss(zq, y, K, 0);
         const bool is_my_turn = lane / ROWS == turn;
@@ -303,7 +293,7 @@ extern "C" __global__ void CLUSTER_DIMS __launch_bounds__(THREADS, PER) linear_r
             point_curvature(zq, K, 0);
             if (alive && l % SHARED_BY == 0) curvatures[row] = zq[0];
 #else
-            const TARGET y[1] = {alive ? Y[row] : (TARGET)0};
+            const TARGET y[1] = {Y[row < n ? row : n - 1]};  // of the row whose X stands there
             const REAL s = alive ? S[row] : (REAL)0;
             const Loss loss = point_loss(zq, y, K, 0);
             residual[q] = s * zq[0];

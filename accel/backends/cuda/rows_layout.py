@@ -30,6 +30,7 @@ WARPS = 8  # of a block where each has rows of its own
 # Measured on 784 columns; half of it where loads are shorter than 8 bytes (785 columns).
 FLIGHT_BYTES = {8: 112, 4: 448, 2: 256, 1: 128}
 MOST_ROWS = 8  # in flight of a lane
+FEW = 7  # outputs whose raw predictions are not counted twice
 MOST_RAW = 40  # registers of a lane for raw predictions
 NARROW_BYTES = 64  # a row this short is read by one lane
 TOUCHED_BYTES = 64  # of a row by one load of all its lanes: the cache looks up a line at a time
@@ -39,7 +40,7 @@ EACH_WARP = 0.01  # each of them computes the losses of all rows, in double prec
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowsLayout:
     """A layout of rows.cu, named as its macros are.
 
     Parameters
@@ -60,8 +61,6 @@ class Rows:
         WARPS of a block.
     blocks : int
         PER, blocks of a processor.
-    keep : bool
-        KEEP, whether an element is decoded once.
     """
 
     load_bytes: int
@@ -72,7 +71,6 @@ class Rows:
     rows: int = 1
     warps: int = WARPS
     blocks: int = 1
-    keep: bool = False
     name: ClassVar[str] = "rows"
 
     @property
@@ -81,7 +79,6 @@ class Rows:
         return {
             "VB": self.load_bytes, "CH": self.loads, "L": self.lanes, "WPR": self.warps_of_a_row,
             "CLUSTER": self.cluster, "R": self.rows, "WARPS": self.warps, "PER": self.blocks,
-            "KEEP": int(self.keep),
         }  # fmt: skip
 
     @property
@@ -136,10 +133,12 @@ class Rows:
 
 # (dtype, columns, outputs) -> what was better than the rule's choice on an H200 on 2026-11-27, of
 # 425 layouts in one run, and the share it reached of the bandwidth of one read.
-MEASURED: dict[tuple[str, int, int], Rows] = {
-    ("float32", 100, 1): Rows(16, 1, 32, rows=8, blocks=3),  # 93 %
-    ("float16", 784, 1): Rows(16, 4, 32, rows=4, warps=4, blocks=3),  # 81 %
-    ("bfloat16", 784, 1): Rows(16, 2, 32, warps_of_a_row=2, rows=4, warps=2, blocks=8),  # 72 %
+MEASURED: dict[tuple[str, int, int], RowsLayout] = {
+    ("float32", 100, 1): RowsLayout(16, 1, 32, rows=8, blocks=3),  # 93 %
+    ("float16", 784, 1): RowsLayout(16, 4, 32, rows=4, warps=4, blocks=3),  # 81 %
+    ("bfloat16", 784, 1): RowsLayout(
+        16, 2, 32, warps_of_a_row=2, rows=4, warps=2, blocks=8
+    ),  # 72 %
 }
 
 
@@ -152,7 +151,7 @@ def rows_layout(
     device: Device,
     *,
     is_shifted: bool = False,
-) -> Rows | None:
+) -> RowsLayout | None:
     """The layout of rows.cu.
 
     Parameters
@@ -174,7 +173,7 @@ def rows_layout(
 
     Returns
     -------
-    Rows or None
+    RowsLayout or None
         None where the coefficients do not fit into the registers of those who may share a row.
 
     Notes
@@ -184,8 +183,8 @@ def rows_layout(
     up to `FLIGHT_BYTES` a lane.
     """
     measured = MEASURED.get((dtype, n_columns, n_outputs))
-    is_it = device.capability == HOPPER and real == "float32" and not is_shifted
-    if measured is not None and measured.load_bytes == load_bytes and is_it:
+    measured_like_this = device.capability == HOPPER and real == "float32" and not is_shifted
+    if measured is not None and measured.load_bytes == load_bytes and measured_like_this:
         return measured
     itemsize = STORAGE[dtype][2]
     words = 2 if real == "float64" else 1
@@ -204,9 +203,42 @@ def rows_layout(
     if best is None:
         return None
     decoding = 0.0 if dtype == real else KEPT_DOUBLE if words > 1 else KEPT
-    shape = Rows(load_bytes, best[2], best[0])
+    shape = RowsLayout(load_bytes, best[2], best[0])
     beside = best[2] * elements * words if is_shifted else 0
     return _filled(shape, best[1], elements, n_outputs, words, decoding, beside)
+
+
+def longest_rows(
+    dtype: str,
+    real: str,
+    n_columns: int,
+    n_outputs: int,
+    load_bytes: int,
+    device: Device,
+    *,
+    is_shifted: bool = False,
+) -> RowsLayout | None:
+    """The layout of rows.cu with the longest loads that it can have.
+
+    Parameters
+    ----------
+    dtype, real, n_columns, n_outputs, load_bytes, device, is_shifted : object
+        As in `rows_layout`; the loads are at most so long, and shorter where lanes with fewer
+        columns each are what fits.
+
+    Returns
+    -------
+    RowsLayout or None
+        None where none fits.
+    """
+    for shorter in (load_bytes, 8, 4):
+        if STORAGE[dtype][2] <= shorter <= load_bytes:
+            rows = rows_layout(
+                dtype, real, n_columns, n_outputs, shorter, device, is_shifted=is_shifted
+            )
+            if rows is not None:
+                return rows
+    return None
 
 
 def _sharings(row_bytes: int, load_bytes: int, device: Device) -> Iterator[tuple[int, int]]:
@@ -232,18 +264,19 @@ def _cluster(slices: int) -> int:
 
 
 def _filled(
-    shape: Rows,
+    shape: RowsLayout,
     slices: int,
     elements: int,
     n_outputs: int,
     words: int,
     decoding: float,
     beside: int,
-) -> Rows | None:
+) -> RowsLayout | None:
     """The layout with rows in flight, warps and blocks; None where registers do not hold it."""
     cluster = _cluster(slices)
     of_a_row = slices // cluster
     lane_bytes = shape.loads * shape.load_bytes
+    loaded = shape.loads * max(1, shape.load_bytes // 4)  # registers: short loads have one each
     flight = FLIGHT_BYTES[shape.load_bytes // elements] // (1 if shape.load_bytes >= 8 else 2)
     if shape.lanes == 1:
         flight = min(flight, NARROW_BYTES)
@@ -255,7 +288,7 @@ def _filled(
     ):
         rows //= 2
     while rows >= 1:
-        used = _registers(rows, shape.loads * elements, lane_bytes, n_outputs, words, decoding)
+        used = _registers(rows, shape.loads * elements, loaded, n_outputs, words, decoding)
         used += beside
         choices = (of_a_row,) if slices > 1 else (WARPS, WARPS // 2)
         counts = [(_blocks(warps, used), warps) for warps in choices]
@@ -274,12 +307,14 @@ def _filled(
 
 
 def _registers(
-    rows: int, columns: int, lane_bytes: int, n_outputs: int, words: int, decoding: float
+    rows: int, columns: int, loaded: int, n_outputs: int, words: int, decoding: float
 ) -> int:
     """Registers of a lane, about."""
-    of_a_row = lane_bytes / 4 + n_outputs * words + decoding * columns * words
+    of_a_row = loaded + n_outputs * words + decoding * columns * words
     of_outputs = (2 * columns + 3) * n_outputs * words
-    return int(of_outputs + rows * of_a_row) + FIXED_REGISTERS + (FIXED_DOUBLE if words > 1 else 0)
+    fixed = FIXED_REGISTERS + (FIXED_DOUBLE if words > 1 else 0)
+    more = n_outputs if n_outputs > FEW else 0  # the raw predictions of the row a lane sees through
+    return int(of_outputs + rows * of_a_row) + fixed + more
 
 
 def _blocks(warps: int, registers: int) -> int:

@@ -7,6 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+NULL = np.uint64(0)  # a pointer to nothing, as an argument of a kernel
 HERE = Path(__file__).parent
 # dtype of X -> (X_BITS, STORED, bytes)
 STORAGE = {
@@ -25,6 +28,7 @@ LOSSES = {
     "logistic quadratic": ("LOGISTIC_QUADRATIC", None),
     "softmax quadratic": ("SOFTMAX_QUADRATIC", None),
 }
+TARGETS = {"signed char": "int8", "int": "int32"}  # type in C -> dtype
 SHARED_BYTES = 48 << 10  # that every kernel can have; more is given to one that asks
 # CuPy adds -ftz=true to them, and the architecture.
 OPTIONS = ("--std=c++17",)
@@ -60,6 +64,12 @@ def macros_of(stored: str | None, real: str, loss: str | None, n_outputs: int) -
         "X_BITS": bits, "STORED": kind, "REAL": REALS[real], "K": n_outputs,
         "LOSS": name, "TARGET": target or REALS[real],
     }  # fmt: skip
+
+
+def target_dtype(loss: str, real: str) -> np.dtype[Any]:
+    """Dtype in which a kernel reads the targets of a loss."""
+    target = LOSSES[loss][1]
+    return np.dtype(real if target is None else TARGETS[target])
 
 
 def options_of(macros: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,18 +13,18 @@ from accel.backends.cuda.source import STORAGE
 
 TENSOR_CORES = 80  # compute capability that has these products and asynchronous copies
 OPERANDS = {"float32": "TF32", "bfloat16": "TF32", "float16": "F16", "uint8": "F16", "int8": "F16"}
-TILE_BYTES = (
-    24 << 10
-)  # of X that a block works on at a time, about: a barrier costs as much as 4 KB
+# Of X that a block works on at a time, about: a barrier costs as much as 4 KB.
+TILE_BYTES = 24 << 10
 MOST_TILES = 8
 MOST_WARPS = 20  # of a block
 # Registers of a warp beside its part of W and of the gradient, and for each product of 8 columns.
-TILE_REGISTERS, PRODUCT_REGISTERS = 56, 8
+TILE_REGISTERS, PRODUCT_REGISTERS = 60, 8
+GROUP_REGISTERS = 2  # of a group of 16 columns beside that: what its loads keep
 HELPER_REGISTERS = 48  # of a helper beside its raw predictions, residuals and biases
 
 
 @dataclass(frozen=True)
-class Tiles:
+class TilesLayout:
     """A layout of tiles.cu, named as its macros are.
 
     Parameters
@@ -103,7 +103,7 @@ def products_of(n_outputs: int) -> tuple[int, int]:
 
 def tiles_layout(
     dtype: str, n_columns: int, n_outputs: int, load_bytes: int, device: Device
-) -> Tiles | None:
+) -> TilesLayout | None:
     """The layout of tiles.cu.
 
     Parameters
@@ -121,7 +121,7 @@ def tiles_layout(
 
     Returns
     -------
-    Tiles or None
+    TilesLayout or None
         None where the GPU has no such tensor cores, copies would be shorter than 4 bytes, or W and
         the gradient do not fit into its registers.
 
@@ -139,7 +139,7 @@ def tiles_layout(
     for workers in range(1, MOST_WARPS):
         groups = -(-n_groups // workers)
         for tiles in {max(1, min(MOST_TILES, tile_rows)), 2, 1}:
-            layout = Tiles(load_bytes, groups, workers, tiles, 3, 1, operand)
+            layout = TilesLayout(load_bytes, groups, workers, tiles, 3, 1, operand)
             found = _fitted(layout, itemsize, n_outputs, device)
             if found is None:
                 continue
@@ -151,10 +151,13 @@ def tiles_layout(
     return best
 
 
-def _fitted(layout: Tiles, itemsize: int, n_outputs: int, device: Device) -> Tiles | None:
+def _fitted(
+    layout: TilesLayout, itemsize: int, n_outputs: int, device: Device
+) -> TilesLayout | None:
     """The layout with the most blocks of a processor that fit, and fewer stages where none does."""
     products, sums = products_of(n_outputs)
-    part = layout.groups * (products * (4 if layout.operand == "TF32" else 2) + 4 * sums)
+    terms = products * (4 if layout.operand == "TF32" else 2) + 4 * sums
+    part = layout.groups * (terms + GROUP_REGISTERS)
     used = max(
         part + PRODUCT_REGISTERS * products + TILE_REGISTERS, 3 * n_outputs + HELPER_REGISTERS
     )
