@@ -8,39 +8,34 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 import accel
-from accel import datasets, tutorial
-from accel.cluster import ClusterError
-from accel.disk import prepare_folder, write_atomically
-from accel.estimators.account import Stages
-from accel.estimators.network_options import FULL_BATCH, RULES
-from accel.estimators.options import NEAREST
-from accel.files import load_model
 from accel.interrupts import Termination
-from accel.network import ACTIVATIONS
-from accel.progress import ProgressLine
-from accel.solvers.rules import SCHEDULES
-from accel.train import MODELS, Trained, build, open_or_load, train
+
+if TYPE_CHECKING:
+    pass
+
+# What costs time to import is imported by the command that needs it: help comes at once.
 
 app = typer.Typer(
     help="Linear models and small networks, the same on a CPU and on an NVIDIA GPU.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # brackets in a help text are brackets
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 BackendName = Annotated[str, typer.Option(help="auto, numpy, cupy or cupy:N.")]
-SOLVER_HELP = f"{', '.join(NEAREST)} [auto]; mlp: {', '.join([*RULES, *FULL_BATCH])} [adam]."
-ACTIVATION_HELP = f"mlp: {', '.join(ACTIVATIONS)} [relu]."
-SCHEDULE_HELP = f"mlp: {', '.join(SCHEDULES)} [constant]."
+SOLVER_HELP = (
+    "auto, lbfgs, newton-cg, newton-cholesky, gd, liblinear, sag, saga [auto]; mlp: sgd, adam, "
+    "adamw, lbfgs, gd [adam]."
+)
+ACTIVATION_HELP = "mlp: identity, relu, tanh, logistic, gelu [relu]."
+SCHEDULE_HELP = "mlp: constant, invscaling, adaptive, cosine [constant]."
 BAD_INPUT = 2
 INTERRUPTED, TERMINATED = 130, 143
 MENDABLE = (ValueError, TypeError, OSError, MemoryError)
@@ -65,14 +60,23 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except (*MENDABLE, accel.BackendUnavailable, ClusterError) as error:
-            typer.echo(f"accel: {_sentence(error)}", err=True)
-            raise typer.Exit(BAD_INPUT) from None
         except KeyboardInterrupt:
             typer.echo("accel: interrupted, nothing was written after this point", err=True)
             raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            if isinstance(error, BrokenPipeError) or not _is_mendable(error):
+                raise
+            typer.echo(f"accel: {_sentence(error)}", err=True)
+            raise typer.Exit(BAD_INPUT) from None
 
     return wrapped
+
+
+def _is_mendable(error: Exception) -> bool:
+    """Whether the user can mend it."""
+    from accel.cluster import ClusterError
+
+    return isinstance(error, (*MENDABLE, accel.BackendUnavailable, ClusterError))
 
 
 def _sentence(error: BaseException) -> str:
@@ -103,6 +107,10 @@ def backends_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """What can compute on this machine, and why the rest cannot."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     reports = accel.list_backends()
     if as_json:
         typer.echo(json.dumps([asdict(report) for report in reports], indent=2))
@@ -143,11 +151,14 @@ def tutorial_command(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("accel-tutorial"),
 ) -> None:
     """The first lesson: logistic regression from scratch, step by step."""
+    from accel.datasets import load_digits, load_sign_digits
+    from accel.tutorial import run
+
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype={dtype!r} must be float64 or float32.")
     accel.get_backend(backend)  # a wrong name or an unusable GPU, before the first step is said
-    loaded = datasets.load_sign_digits(data) if data else datasets.load_digits()
-    lesson = tutorial.run(
+    loaded = load_sign_digits(data) if data else load_digits()
+    lesson = run(
         replace(loaded, X=loaded.X.astype(dtype)),
         digits,
         out,
@@ -165,10 +176,14 @@ def tutorial_command(
 @app.command("train")
 @one_line_errors
 def train_command(
+    file: Annotated[Path | None, typer.Argument(help="The data, as --data.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder, .npy, .npz, .csv, .parquet.")] = None,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="The first row of the .csv is data.")
+    ] = False,
     target: Annotated[str | None, typer.Option(help="Column, array or file of labels.")] = None,
     weight: Annotated[str | None, typer.Option(help="Column, array or file of weights.")] = None,
-    model: Annotated[str, typer.Option(help=", ".join(MODELS))] = "logistic",
+    model: Annotated[str, typer.Option(help="logistic, mlp.")] = "logistic",
     solver: Annotated[str | None, typer.Option(help=SOLVER_HELP)] = None,
     backend: BackendName = "auto",
     c: Annotated[float | None, typer.Option("--C", help="Inverse strength [1].")] = None,
@@ -215,6 +230,16 @@ def train_command(
     ] = False,
 ) -> None:
     """Train on real data; by default on scikit-learn's digits, all ten classes."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from accel.datasets import load_digits
+    from accel.estimators.account import Stages
+    from accel.printed import print_trained
+    from accel.progress import ProgressLine
+    from accel.train import build, open_or_load, train
+
+    data = _one_of(data, file)
     given = {
         "solver": solver, "backend": backend, "C": c, "l1_ratio": l1_ratio, "max_iter": max_iter,
         "tol": tol, "learning_rate": learning_rate, "hidden": _widths(hidden), "alpha": alpha,
@@ -227,16 +252,16 @@ def train_command(
     console = Console()
     estimator = build(model, given, seed)
     if scheduler is not None:
-        if model != "logistic" or data is None:
-            raise ValueError("scheduler is for --model logistic and --data on a shared disk.")
-        data = data.resolve()  # workers may run in other folders
-    if data is None and not (target is weight is placement is None):
-        raise ValueError("target, weight and placement are for --data.")
+        data = _on_shared_disk(model, data)
+    if data is None and (no_header or not (target is weight is placement is None)):
+        raise ValueError("target, weight, placement and no-header are for --data.")
     if plan and (model != "logistic" or scheduler is not None):
         raise ValueError("plan is an option of --model logistic on this machine.")
     kept = "stream" if plan or scheduler is not None else placement  # nothing is loaded for these
     with stages("load"):
-        loaded = open_or_load(data, target, weight, kept) if data else datasets.load_digits()
+        loaded: Any = load_digits()
+        if data:
+            loaded = open_or_load(data, target, weight, kept, header=not no_header)
     console.print(f"{escape(loaded.name)}: X {loaded.X.shape} {loaded.X.dtype}", highlight=False)
     if plan:
         _print_plan(console, estimator, loaded)
@@ -247,17 +272,33 @@ def train_command(
         trained = train(
             loaded, estimator, out, stages, test_size=test_size, seed=seed, scheduler=scheduler
         )
-    _print_trained(console, trained, stages)
+    print_trained(console, trained, stages)
     if explain:
         console.print(trained.model.explain(), highlight=False, markup=False, soft_wrap=True)
     for warning in caught:
         typer.echo(f"accel: warning: {_sentence(warning.message)}", err=True)  # type: ignore[arg-type]
+    if trained.files.get("model.npz") != out / "model.npz":  # said above, with the second place
+        raise typer.Exit(BAD_INPUT)
     if trained.model.status_ is accel.Status.INTERRUPTED:
         typer.echo(f"accel: interrupted, the model so far is in {out}", err=True)
         raise typer.Exit(INTERRUPTED)
 
 
-def _print_plan(console: Console, estimator: Any, data: Any) -> None:
+def _one_of(data: Path | None, file: Path | None) -> Path | None:
+    """The data, named with an option or without."""
+    if file is not None and data is not None:
+        raise ValueError(f"data={str(data)!r} and {str(file)!r} are two files: give one.")
+    return data or file
+
+
+def _on_shared_disk(model: str, data: Path | None) -> Path:
+    """The data as every worker finds it: they may run in other folders."""
+    if model != "logistic" or data is None:
+        raise ValueError("scheduler is for --model logistic and --data on a shared disk.")
+    return data.resolve()
+
+
+def _print_plan(console: Any, estimator: Any, data: Any) -> None:
     """What a fit on all rows would do."""
     if data.y is None:
         raise ValueError(f"{data.name} has no labels: put Y.npy beside it or name a target.")
@@ -275,24 +316,6 @@ def _widths(hidden: str | None) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts)
 
 
-def _print_trained(console: Console, trained: Trained, stages: Stages) -> None:
-    model = trained.model
-    labels = [escape(label) for label in trained.labels]
-    if sum(len(label) + 3 for label in labels) <= 56:  # 80 columns hold it
-        table = Table("true \\ predicted", *labels, title="Confusion matrix, test rows")
-        for label, row in zip(labels, trained.confusion, strict=True):
-            table.add_row(label, *(str(count) for count in row))
-        console.print(table)
-    console.print(trained.report, highlight=False, markup=False)
-    say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    say(f"train accuracy {trained.train_accuracy:.2%} of {trained.n_train} rows")
-    say(f"test accuracy  {trained.test_accuracy:.2%} of {trained.n_test} rows")
-    say(model.account_.ending)
-    say(f"ran on {model.backend_}")
-    say(", ".join(f"{name} {seconds:.3f} s" for name, seconds in stages.seconds.items()))
-    say("written: " + ", ".join(str(path) for path in trained.files.values()))
-
-
 @app.command("bench")
 @one_line_errors
 def bench_command(
@@ -300,6 +323,9 @@ def bench_command(
     out: Annotated[Path | None, typer.Option(help="Picture: .png or .svg.")] = None,
 ) -> None:
     """Compare the backends of this machine, in about a minute."""
+    from rich.console import Console
+    from rich.table import Table
+
     from accel.benchmark import machine, quick
 
     if out is not None and out.suffix not in (".png", ".svg"):
@@ -323,30 +349,28 @@ def predict_command(
     model: Annotated[Path, typer.Option(help="model.npz from 'accel train'.")],
     data: Annotated[Path, typer.Option(help="Folder, .npy, .npz, .csv, .parquet.")],
     out: Annotated[Path, typer.Option(help=".csv (labels, probabilities) or .npy (labels).")],
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="The first row of the .csv is data.")
+    ] = False,
 ) -> None:
     """Label the rows of a file with a trained model."""
+    import numpy as np
+
+    from accel.datasets import rows
+    from accel.disk import prepare_folder, write_atomically
+    from accel.files import load_model
+    from accel.printed import labelled
+
     if out.suffix not in (".csv", ".npy"):
         raise ValueError(f"out={str(out)!r} must end in .csv or .npy.")
     prepare_folder(out.parent)
     estimator = load_model(model)
     names = estimator.__dict__.pop("feature_names_in_", None)
-    X = datasets.rows(data, names)
+    X = rows(data, names, header=not no_header)
     labels = estimator.predict(X)
     if out.suffix == ".npy":
         write_atomically(out, lambda file: np.save(file, labels))
     else:
-        text = _csv(estimator.classes_, labels, estimator.predict_proba(X))
+        text = labelled(estimator.classes_, labels, estimator.predict_proba(X))
         write_atomically(out, lambda file: file.write(text.encode()))
     typer.echo(f"{len(labels)} rows labelled, written to {out}")
-
-
-def _csv(classes: Any, labels: Any, probabilities: Any) -> str:
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["label", *(f"p({label})" for label in classes)])
-    for label, row in zip(labels, probabilities, strict=True):
-        writer.writerow([label, *(f"{p:.9g}" for p in row)])
-    return text.getvalue()

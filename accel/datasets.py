@@ -105,7 +105,9 @@ def two_digits(data: Dataset, digits: tuple[int, int]) -> Dataset:
     return Dataset(f"{data.name}, {digits[0]} and {digits[1]}", data.X[chosen], y, data.image_shape)
 
 
-def load(path: Path, target: str | None = None, weight: str | None = None) -> Dataset:
+def load(
+    path: Path, target: str | None = None, weight: str | None = None, *, header: bool = True
+) -> Dataset:
     """Rows and labels from a file or folder.
 
     Parameters
@@ -119,6 +121,8 @@ def load(path: Path, target: str | None = None, weight: str | None = None) -> Da
         .npz file, or another .npy file.
     weight : str, optional
         Where the weights are, likewise; W.npy or w.npy beside X where not given, no column.
+    header : bool, default=True
+        Whether the first row of a .csv file holds the names of its columns.
 
     Returns
     -------
@@ -133,10 +137,12 @@ def load(path: Path, target: str | None = None, weight: str | None = None) -> Da
     """
     if _is_npz(path):
         return _npz(path, target, weight)
-    return whole(open_data(path, target=target, weight=weight))
+    return whole(open_data(path, target=target, weight=weight, header=header))
 
 
-def rows(path: Path, columns: Sequence[str] | None = None) -> Array | Source:
+def rows(
+    path: Path, columns: Sequence[str] | None = None, *, header: bool = True
+) -> Array | Source:
     """Rows without labels from a file or folder: what a model is asked to label.
 
     Parameters
@@ -145,6 +151,8 @@ def rows(path: Path, columns: Sequence[str] | None = None) -> Array | Source:
         As for `load`; labels that may be there are not read.
     columns : sequence of str, optional
         Columns of a table by name, in this order; all where not given.
+    header : bool, default=True
+        As for `load`.
 
     Returns
     -------
@@ -158,7 +166,7 @@ def rows(path: Path, columns: Sequence[str] | None = None) -> Array | Source:
     """
     if _is_npz(path):
         return _checked_rows(str(path), _array(path, _arrays(path), "X", ""), None).X
-    return open_rows(path, columns)
+    return open_rows(path, columns, header=header)
 
 
 def whole(data: Data) -> Dataset:
@@ -183,7 +191,11 @@ def _array(path: Path, arrays: dict[str, Array], name: str | None, letters: str)
     key = name or next((letter for letter in letters if letter in arrays), None)
     if key is not None and key not in arrays:
         raise DataError(f"{path} holds no array {key!r}, it holds {', '.join(arrays)}.")
-    return None if key is None else arrays[key]
+    if key is None:
+        return None
+    if not isinstance(arrays[key], np.ndarray):  # a file that was zipped in, but is no .npy
+        raise DataError(f"{path}: its member {key!r} is no array, write the file with np.savez.")
+    return arrays[key]
 
 
 def _is_npz(path: Path) -> bool:

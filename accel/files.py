@@ -134,6 +134,7 @@ def _linear_parts(model: Any) -> tuple[dict[str, Any], Arrays]:
     results = {
         "objective": model.objective_,
         "gradient_norm": model.gradient_norm_,
+        "gap": model.gap_,
         "n_iter": int(to_host(model.n_iter_)[0]),
         "n_passes": model.n_passes_,
     }
@@ -158,10 +159,11 @@ def _fill_linear(model: Any, header: dict[str, Any], arrays: Arrays) -> None:
     model.coef_, model.intercept_, model.classes_ = coef, intercept, classes
     model.loss_curve_ = arrays["loss_curve"]
     model.n_features_in_ = coef.shape[1]
+    header.setdefault("gap", header["objective"])  # files of before say nothing of it
     results = _of_types({name: header[name] for name in LINEAR_RESULTS}, LINEAR_RESULTS)
     model.n_iter_ = np.array([results["n_iter"]], dtype=np.int32)
     model.objective_, model.gradient_norm_ = results["objective"], results["gradient_norm"]
-    model.n_passes_ = results["n_passes"]
+    model.n_passes_, model.gap_ = results["n_passes"], results["gap"]
 
 
 # What of a trained network is kept in the header, and of which type.
@@ -173,7 +175,13 @@ NETWORK_RESULTS = {
     "best_validation_score_": (float, NoneType),
     "out_activation_": str,
 }
-LINEAR_RESULTS = {"objective": float, "gradient_norm": float, "n_iter": int, "n_passes": int}
+LINEAR_RESULTS = {
+    "objective": float,
+    "gradient_norm": float,
+    "gap": float,
+    "n_iter": int,
+    "n_passes": int,
+}
 ACCOUNT_TYPES = {
     "what": str,
     "backend": NoneType,

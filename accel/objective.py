@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from copy import copy
 from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 from accel.backends.interchange import bytes_of, is_sparse
-from accel.backends.linear_model import LinearModel, LinearPass
+from accel.backends.linear_model import LinearPass
+from accel.choice import best_pass, curvature_pass
 from accel.cluster import is_distributed
-from accel.passes import BlockPass, FormulaPass, converted, part_of, with_ridge
-from accel.penalties import minimum_norm_subgradient
-from accel.proofs import is_right
+from accel.passes import converted, part_of, with_ridge
+from accel.penalties import duality_gap, minimum_norm_subgradient
 from accel.rows import is_streamed, map_rows
 
 if TYPE_CHECKING:
@@ -63,16 +64,13 @@ class Objective:
         columns and the curvature. Itself where X is on the device whole.
     dtype : dtype, optional
         Of all arithmetic; that of the weights where they are given.
+    exact_weights : callable, optional
+        () -> the weights in float64, on the host: what `in_float64` computes with.
 
     Attributes
     ----------
     passes : Counter
         Reads of X so far, by what they were for.
-
-    Notes
-    -----
-    One block goes forward and backward before the next: X is read from memory once a pass, where
-    two products over the whole X would read it twice.
     """
 
     def __init__(
@@ -89,21 +87,23 @@ class Objective:
         l1: float = 0.0,
         sample: Objective | None = None,
         dtype: Any = None,
+        exact_weights: Callable[[], Any] | None = None,
     ) -> None:
         self.X, self.Y, self.weights = X, Y, weights
         self.dtype = dtype if weights is None else weights.dtype
         self.network, self.backend = network, backend
         self.loss: Any = loss
-        self.alpha, self.input_scale = alpha, input_scale
+        self.alpha, self.input_scale, self._lambda = alpha, input_scale, l1
+        self.shift: Array | None = None
         self.penalty = backend.asarray(network.penalty(alpha), dtype=self.dtype)
         self.l1 = backend.asarray(network.penalty(l1), dtype=self.dtype) if l1 else None
         self.scale: Any = 1.0
         if input_scale != 1.0:
             self.scale = backend.asarray(network.input_scale(input_scale), dtype=self.dtype)
-        self._sample = sample
+        self._sample, self._exact_weights = sample, exact_weights
         self.passes: Counter[str] = Counter()
         self._purpose = "value and gradient"
-        self._pass = self._best_pass()
+        self._pass = best_pass(self)
 
     @property
     def effort(self) -> tuple[int, int]:
@@ -129,7 +129,7 @@ class Objective:
         """
         self.passes[self._purpose] += 1
         xp = self.backend.xp
-        value, gradient = reduce(_added, self._sums(params))
+        value, gradient = (reduce(add, parts) for parts in zip(*self._sums(params), strict=True))
         if self.l1 is not None:
             value = value + xp.sum(self.l1 * xp.abs(params), dtype=xp.float64)
         return value, gradient
@@ -158,9 +158,7 @@ class Objective:
 
     def curvature(self, params: Array) -> Array:
         """Curvature of every row at params."""
-        one = self._pass
-        if not isinstance(one, FormulaPass) and not self._is_right("curvature", one):
-            one = self._formula()
+        one = curvature_pass(self, self._pass)
         parts = list(self.map_rows(lambda X, rows: one.curvature(params, X)))  # noqa: ARG005
         return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts)
 
@@ -170,7 +168,7 @@ class Objective:
         model.Y, model.l1, model.loss = curvature, None, self.loss.quadratic
         model._sample = sample
         model._purpose = "Hessian product"
-        model._pass = model._best_pass()
+        model._pass = best_pass(model)
         return model
 
     def map_rows(
@@ -181,14 +179,9 @@ class Objective:
         Parameters
         ----------
         function : callable
-            X is rows of X in their storage dtype, on the device; the result holds no view of it.
+            Takes rows as they are stored, on the device; its result holds no view of them.
         row_bytes : int, optional
             Bytes that a row takes on its way; those of a pass where not given.
-
-        Yields
-        ------
-        object
-            Its results.
         """
         if row_bytes is None:  # a stream has its blocks already
             row_bytes = 0 if is_streamed(self.X) else self._pass.row_bytes(self.X)
@@ -200,7 +193,7 @@ class Objective:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._pass = self._best_pass()
+        self._pass = best_pass(self)
 
     def __sizeof__(self) -> int:
         """What it holds on the device: dask places and spills by it."""
@@ -213,12 +206,19 @@ class Objective:
         """The problem over rows that are on the device; itself where all are."""
         return self if self._sample is None else self._sample
 
-    def with_alpha(self, alpha: float) -> Objective:
-        """The same problem with another penalty."""
+    def penalised(self, alpha: float, l1: float = 0.0) -> Objective:
+        """The same problem with other penalties."""
         other = copy(self)
-        other.alpha = alpha
-        penalty = self.network.penalty(alpha)
-        other.penalty = self.backend.asarray(penalty, dtype=self.dtype)
+        other.alpha, other._lambda = alpha, l1
+        strengths = self.network.penalty
+        other.penalty = self.backend.asarray(strengths(alpha), dtype=self.dtype)
+        other.l1 = self.backend.asarray(strengths(l1), dtype=self.dtype) if l1 else None
+        return other
+
+    def weighing(self, weights: Array) -> Objective:
+        """The same rows with other weights, of sum one, on the device, in its dtype."""
+        other = copy(self)
+        other.weights, other._exact_weights = weights, None
         return other
 
     def with_smaller_blocks(self) -> Objective:
@@ -227,7 +227,7 @@ class Objective:
         other.backend = self.backend.with_smaller_blocks()
         if is_streamed(self.X):
             other.X = self.X.with_smaller_blocks(other.backend)
-        other._pass = other._best_pass()
+        other._pass = best_pass(other)
         return other
 
     def mean_curvature(self, rows: slice) -> tuple[Array, Array]:
@@ -244,36 +244,117 @@ class Objective:
         return elements * (8 if self.dtype == self.backend.xp.float64 else 4)
 
     def converted(self, X: Array) -> Array:
-        """Rows of X, without its factor, in the dtype of the weights."""
-        return converted(X, self.dtype, xp=self.backend.xp)
+        """Rows of X, less the shift, without its factor, in the dtype of the arithmetic."""
+        X = converted(X, self.dtype, xp=self.backend.xp)
+        return X if self.shift is None else X - self.shift
 
     def error(self, params: Array, gradient: Array) -> Array:
         """max|gradient|, 0-d, on the device: what the tolerance is compared with.
 
-        With an l1 penalty, the largest component of the subgradient of least norm.
+        With an l1 penalty, the largest component of the subgradient of least norm; with a shift,
+        of the user's coordinates.
         """
         xp = self.backend.xp
+        if self.shift is not None:
+            W, b = self._split(gradient)
+            gradient = self._join(W + (self.input_scale * self.shift)[:, None] * b, b)
         if self.l1 is not None:
             gradient = minimum_norm_subgradient(params, gradient, self.l1, xp=xp)
         return xp.max(xp.abs(gradient))
 
-    def certify(self, params: Array, gradient: Array) -> Array:
-        """The same in the user's coordinates, in float64 whatever the dtype: what a fit claims."""
-        if self.dtype == self.backend.xp.float64:
-            return self.error(params, gradient)
-        return self.exact_error(params)
+    def certify(
+        self, params: Array, value: Array, gradient: Array, mean: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """What a fit claims: in the user's coordinates, in float64 whatever the dtype.
 
-    def exact_error(self, params: Array) -> Array:
-        """`error` at params, by a pass of its own in float64."""
-        exact, params = self.in_float64(), self.backend.xp.astype(params, self.backend.xp.float64)
-        return exact.error(params, exact.value_and_grad(params)[1])
+        Parameters
+        ----------
+        params, value, gradient : array
+            Where, and what `value_and_grad` gave there: taken for exact in float64 only.
+        mean : array (n_in,), optional
+            Of the columns of c X: the tightest bound is that of centred ones.
+
+        Returns
+        -------
+        tuple of 0-d array of float64
+            Value, `error`, and the duality gap: the most by which the value can still fall.
+        """
+        xp = self.backend.xp
+        if self.dtype != xp.float64:
+            params = xp.astype(params, xp.float64)
+            exact = self.in_float64()
+            return exact.certify(params, *exact.value_and_grad(params), mean)
+        centred = gradient
+        if mean is not None:
+            W, b = self._split(gradient)
+            centred = self._join(W - xp.astype(mean, xp.float64)[:, None] * b, b)
+        gap = duality_gap(params, value, centred, self.penalty, self.l1, xp=xp)
+        return value, self.error(params, gradient), gap
+
+    def gap(self, params: Array, value: Array, gradient: Array) -> Array:
+        """The duality gap in these coordinates and this arithmetic, see `duality_gap`."""
+        return duality_gap(params, value, gradient, self.penalty, self.l1, xp=self.backend.xp)
 
     def expand(self, params: Array) -> Array:
-        """Params in the user's coordinates; these are."""
-        return params
+        """Params in the user's coordinates: b less what the shift made of it, float64 then."""
+        if self.shift is None:
+            return params
+        return self._moved(params, -1.0)
 
-    def in_float64(self) -> Objective:
-        """The same problem over the same X in float64 arithmetic; itself where it is one."""
+    def enter(self, params: Array) -> Array:
+        """From the user's coordinates, what `expand` is the way back from."""
+        return params if self.shift is None else self._moved(params, 1.0)
+
+    def _moved(self, params: Array, sign: float) -> Array:
+        """Params (..., n_params) in float64, the shift times W added to b, or taken from it."""
+        xp, n_in, n_out = self.backend.xp, self.network.n_in, self.network.n_out
+        params = xp.astype(params, xp.float64)
+        W = xp.reshape(params[..., : n_in * n_out], (*params.shape[:-1], n_in, n_out))
+        change = (sign * self.input_scale) * (xp.astype(self.shift, xp.float64) @ W)
+        b = params[..., n_in * n_out :] + change
+        return xp.concat([params[..., : n_in * n_out], b], axis=-1)
+
+    def _split(self, params: Array) -> tuple[Array, Array]:
+        """W (n_in, n_out) and b (n_out,) of a linear model with an intercept."""
+        (layer,) = self.network.layers(params, xp=self.backend.xp)
+        return layer
+
+    def _join(self, W: Array, b: Array) -> Array:
+        return self.backend.xp.concat([self.backend.xp.reshape(W, (-1,)), b])
+
+    def shifted(self, shift: Array) -> Objective:
+        """The same problem, with a number taken from each column before anything else.
+
+        Where columns are far from zero beside their spread, z = x W + b loses in rounding what
+        (x - shift) W + b' keeps. The minimum is the same; `expand` gives the user's b.
+
+        Parameters
+        ----------
+        shift : array (n_in,)
+            Numbers that the dtype of X holds, so that the difference is exact; with an intercept,
+            of a dense X in this process.
+
+        Returns
+        -------
+        Objective
+            With b' in the place of b.
+        """
+        other = copy(self)
+        other.shift = self.backend.xp.astype(shift, self.dtype)
+        other._sample = None if self._sample is None else self._sample.shifted(shift)
+        other._pass = best_pass(other)
+        return other
+
+    @property
+    def is_convex(self) -> bool:
+        """Whether it is that of a linear model."""
+        return not self.network.hidden
+
+    def in_float64(self, purpose: str = "certificate") -> Objective:
+        """The same problem over the same X in float64 arithmetic; itself where it is one.
+
+        Its passes are counted under `purpose`.
+        """
         xp = self.backend.xp
         if self.dtype == xp.float64:
             return self
@@ -282,14 +363,20 @@ class Objective:
         if is_distributed(self.X):
             exact.X = self.X.in_float64()
         else:
-            exact.weights = xp.astype(self.weights, xp.float64)
+            given = self._exact_weights
+            weights = self.weights if given is None else self.backend.asarray(given())
+            exact.weights = xp.astype(weights, xp.float64)
             if xp.isdtype(self.Y.dtype, "real floating"):  # curvatures: as wide as the arithmetic
                 exact.Y = xp.astype(self.Y, xp.float64)
-        exact.penalty = xp.astype(self.penalty, xp.float64)
-        exact.l1 = None if self.l1 is None else xp.astype(self.l1, xp.float64)
+        as_given = self.network.penalty  # not what float32 left of the strengths
+        exact.penalty = self.backend.asarray(as_given(self.alpha), dtype=xp.float64)
+        if self.l1 is not None:
+            exact.l1 = self.backend.asarray(as_given(self._lambda), dtype=xp.float64)
+        exact.shift = None if self.shift is None else xp.astype(self.shift, xp.float64)
         exact.scale = 1.0 if self.input_scale == 1 else xp.astype(self.scale, xp.float64)
-        exact._purpose = "certificate"
-        exact._pass = exact._best_pass()
+        exact._sample = None if self._sample is None else self._sample.in_float64(purpose)
+        exact._purpose = purpose
+        exact._pass = best_pass(exact)
         return exact
 
     def _sums(self, params: Array) -> Iterable[tuple[Array, Array]]:
@@ -309,50 +396,3 @@ class Objective:
             return one(params, X, part_of(self.Y, rows), part_of(self.weights, rows), ridge)
 
         return self.map_rows(of_rows)
-
-    def _best_pass(self) -> Any:
-        """The pass of the backend for a linear model, where there is one; else the formula's.
-
-        None where X is distributed: its workers find their own, and an objective that holds what
-        it has no use for is freed late.
-        """
-        if is_distributed(self.X):
-            return None
-        formula = self._formula()
-        if self.network.hidden or is_sparse(self.X):
-            return formula
-        network, real = self.network, "float64" if self._is_double else "float32"
-        model = LinearModel(self.loss.name, network.n_in, network.n_out, network.bias, real)
-        factor = None
-        if formula.scale is not None:
-            factor = formula.scale[: network.n_in * network.n_out : network.n_out]
-        whole = self.backend.linear_pass(model, self.X, factor)
-        if whole is not None and self._is_right("gradient", whole):
-            return whole
-        if self._is_double != str(self.X.dtype).endswith("float64"):
-            return formula  # the fused blocks compute in the dtype that X implies
-        fused = self.backend.block_pass(self.loss.name, self.X, network.n_out)
-        return formula if fused is None else BlockPass(formula, fused)
-
-    def _formula(self) -> FormulaPass:
-        """The pass as the formulas stand."""
-        scale = None if self.input_scale == 1 else self.scale
-        row_bytes = self.row_bytes(self.network)
-        xp = self.backend.xp
-        return FormulaPass(self.loss, self.network, self.dtype, scale, row_bytes, xp)
-
-    def _is_right(self, what: str, one: LinearPass) -> bool:
-        """Whether a pass is proven, on rows that are on the device; none may be, in a stream."""
-        known = self.sample
-        if is_streamed(known.X):
-            return True
-        return is_right(what, one, self._formula(), known.X, known.Y, self.backend)
-
-    @property
-    def _is_double(self) -> bool:
-        return bool(self.dtype == self.backend.xp.float64)
-
-
-def _added(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Two pairs of value and gradient, added."""
-    return one[0] + two[0], one[1] + two[1]

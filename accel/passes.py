@@ -38,6 +38,8 @@ class FormulaPass:
         Of the arithmetic.
     scale : array (n_params,) or None
         Factor of the parameters; None for one.
+    shift : array (n_in,) or None
+        What is taken from every row of X, in dtype; None for zero.
     row_bytes : int
         Bytes that a row takes on its way through the network and back.
     xp : module
@@ -45,15 +47,25 @@ class FormulaPass:
     """
 
     def __init__(
-        self, loss: Any, network: Network, dtype: Any, scale: Array | None, row_bytes: int, xp: Any
+        self,
+        loss: Any,
+        network: Network,
+        dtype: Any,
+        scale: Array | None,
+        shift: Array | None,
+        row_bytes: int,
+        xp: Any,
     ) -> None:
         self._loss, self._network, self.dtype, self.scale = loss, network, dtype, scale
+        self.shift = shift
         self._row_bytes, self._xp, self.n_params = row_bytes, xp, network.n_params
 
     def on_host(self, to_numpy: Callable[[Array], Any]) -> FormulaPass:
         """The same in float64 NumPy: what others are held against."""
-        scale = None if self.scale is None else to_numpy(self.scale)
-        return FormulaPass(self._loss, self._network, np.float64, scale, self._row_bytes, np)
+        scale, shift = (
+            None if array is None else to_numpy(array) for array in (self.scale, self.shift)
+        )
+        return FormulaPass(self._loss, self._network, np.float64, scale, shift, self._row_bytes, np)
 
     def row_bytes(self, X: Array) -> int:  # noqa: ARG002
         """As given."""
@@ -72,12 +84,17 @@ class FormulaPass:
     def curvature(self, params: Array, X: Array) -> Array:
         """What `Loss.curvature` tells of every row."""
         scaled = params if self.scale is None else params * self.scale
-        xp, X = self._xp, converted(X, self.dtype, xp=self._xp)
+        xp, X = self._xp, self._rows(X)
         return self._loss.curvature(self._network.forward(scaled, X, xp=xp)[0], xp=xp)
+
+    def _rows(self, X: Array) -> Array:
+        """Rows of X, in the dtype of the arithmetic, less the shift."""
+        X = converted(X, self.dtype, xp=self._xp)
+        return X if self.shift is None else X - self.shift
 
     def _of(self, scaled: Array, X: Array, Y: Array, s: Array) -> tuple[Array, Array]:
         """Without the penalty, and in the scaled parameters."""
-        xp, X = self._xp, converted(X, self.dtype, xp=self._xp)
+        xp, X = self._xp, self._rows(X)
         raw_prediction, backprop = self._network.forward(scaled, X, xp=xp)
         loss, residual = self._loss.loss_gradient(Y, raw_prediction, xp=xp)
         return xp.sum(loss * s, dtype=xp.float64), backprop(residual * s[:, None])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from accel.disk import write_atomically
 
@@ -16,7 +15,31 @@ Array = Any
 DPI = 120
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _figure(**options: Any) -> Any:
+    """An empty figure that draws to files, whatever MPLBACKEND asks for.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
+    asked = os.environ.pop("MPLBACKEND", None)  # a wrong one ends the import with a traceback
+    try:
+        from matplotlib.figure import Figure
+    finally:
+        if asked is not None:
+            os.environ["MPLBACKEND"] = asked
+    return Figure(**options)
+
+
+def _whole_numbers() -> Any:
+    """Ticks at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(integer=True)
+
+
+def _save(figure: Any, path: Path) -> None:
     kind = path.suffix.removeprefix(".")
     write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=DPI))
 
@@ -33,7 +56,7 @@ def images(path: Path, pictures: Array, titles: Sequence[str]) -> None:
     titles : sequence of str
         One for each.
     """
-    figure = Figure(figsize=(3 * len(titles), 3.3), layout="constrained")
+    figure = _figure(figsize=(3 * len(titles), 3.3), layout="constrained")
     for axes, picture, title in zip(
         np.atleast_1d(figure.subplots(1, len(titles))), pictures, titles, strict=True
     ):
@@ -57,11 +80,11 @@ def cost_curve(path: Path, cost: Array, title: str, x_label: str = "iteration") 
     x_label : str, default="iteration"
         What i counts.
     """
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = _figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(np.arange(len(cost)), cost, color="C0", marker="." if len(cost) < 2 else None)
     axes.set(xlabel=x_label, ylabel="cost", title=title)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(_whole_numbers())
     if len(cost) and np.min(cost) > 0 and np.max(cost) > 30 * np.min(cost):
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
@@ -80,7 +103,7 @@ def cost_curves(path: Path, costs: dict[str, Array], title: str) -> None:
     title : str
         Above the axes.
     """
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = _figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name, cost in costs.items():
         axes.plot(np.arange(len(cost)), cost, label=name)
@@ -104,7 +127,7 @@ def weight_grid(path: Path, pictures: Array, title: str) -> None:
     """
     columns = min(8, len(pictures))
     rows = -(-len(pictures) // columns)
-    figure = Figure(figsize=(1.1 * columns, 1.1 * rows + 0.5), layout="constrained")
+    figure = _figure(figsize=(1.1 * columns, 1.1 * rows + 0.5), layout="constrained")
     extreme = float(np.abs(pictures).max()) or 1.0
     for place, axes in enumerate(np.ravel(figure.subplots(rows, columns, squeeze=False))):
         axes.set_axis_off()
@@ -126,7 +149,7 @@ def weights(path: Path, picture: Array, title: str) -> None:
     title : str
         Above the axes.
     """
-    figure = Figure(figsize=(4.6, 4), layout="constrained")
+    figure = _figure(figsize=(4.6, 4), layout="constrained")
     axes = figure.subplots()
     extreme = float(np.abs(picture).max()) or 1.0
     shown = axes.imshow(picture, cmap="coolwarm", vmin=-extreme, vmax=extreme)
@@ -150,7 +173,7 @@ def confusion(path: Path, matrix: Array, labels: Sequence[str]) -> None:
     """
     n = len(labels)
     side = min(12.0, 3 + 0.45 * n)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    figure = _figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
     shown = axes.imshow(matrix, cmap="Blues", vmin=0)
     axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test rows")
@@ -184,7 +207,7 @@ def lines(
     title, x_label, y_label : str
         Texts.
     """
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = _figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for place, (name, points) in enumerate(series.items()):
         x, y = zip(*sorted(points), strict=True)

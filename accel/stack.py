@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.backends.interchange import rows_of
+from accel.penalties import duality_gap
 
 if TYPE_CHECKING:
     from accel.objective import Objective
@@ -143,17 +144,31 @@ class Stack:
         return self._by_problem(self._forward(self._widen(params), rows_of(self.X, rows))[0])
 
     @property
+    def shift(self) -> Array | None:
+        """What is taken from every row of X."""
+        return self.whole.shift
+
+    @property
+    def l1(self) -> None:
+        """None: a stack is penalised by l2."""
+        return
+
+    @property
     def sample(self) -> Stack:
         """Itself: X is on the device whole."""
         return self
 
-    def certify(self, params: Array, gradients: Array) -> Array:  # noqa: ARG002
+    def error(self, params: Array, gradients: Array) -> Array:  # noqa: ARG002
         """max|gradient| of each problem, (n_problems,), on the device."""
         return self.backend.xp.max(self.backend.xp.abs(gradients), axis=1)
 
+    def gap(self, params: Array, values: Array, gradients: Array) -> Array:
+        """Duality gap of each problem, (n_problems,), see `duality_gap`."""
+        return duality_gap(params, values, gradients, self.penalty, None, xp=self.backend.xp)
+
     def expand(self, params: Array) -> Array:
-        """Params in the user's coordinates; these are."""
-        return params
+        """Params in the user's coordinates."""
+        return self.whole.expand(params)
 
     @property
     def pass_size(self) -> tuple[int, int]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from accel import plots
 from accel.backends import get_backend
 from accel.datasets import DataError, Dataset, load, whole
-from accel.disk import prepare_folder, write_atomically
+from accel.disk import prepare_folder
 from accel.estimators import LogisticRegression, MLPClassifier
 from accel.estimators.account import Stages
-from accel.files import check_storable, save_model
+from accel.files import check_storable
 from accel.held_out import held_out
 from accel.solvers import Status
 from accel.sources import Data, open_data
+from accel.written import MODEL, drawn, kept, set_aside
 
 Array = Any
 SHARED = {name: name for name in ("solver", "backend", "max_iter", "tol")}
@@ -144,7 +144,12 @@ class Trained:
 
 
 def open_or_load(
-    path: Path, target: str | None, weight: str | None, placement: str | None
+    path: Path,
+    target: str | None,
+    weight: str | None,
+    placement: str | None,
+    *,
+    header: bool = True,
 ) -> Dataset | Data:
     """Data in memory if it has room there, else on disk, to be read block by block.
 
@@ -156,6 +161,8 @@ def open_or_load(
         Where labels and weights are.
     placement : {"auto", "resident", "stream"} or None
         "stream" leaves the rows on disk, "resident" loads them.
+    header : bool, default=True
+        Whether the first row of a .csv file holds the names of its columns.
 
     Returns
     -------
@@ -169,7 +176,7 @@ def open_or_load(
     """
     if path.suffix.lower() == ".npz":
         return load(path, target, weight)
-    data = open_data(path, target=target, weight=weight)
+    data = open_data(path, target=target, weight=weight, header=header)
     n_bytes = data.X.shape[0] * data.X.shape[1] * data.X.dtype.itemsize
     has_room = COPIES * n_bytes <= get_backend("numpy").free_bytes()
     is_loaded = {"resident": True, "stream": False}.get(placement or "auto", has_room)
@@ -195,7 +202,8 @@ def train(
     model : LogisticRegression or MLPClassifier
         Not yet fitted; data on disk is for the first.
     out : Path
-        Folder for model.npz, cost.png, confusion.png and report.txt.
+        Folder for model.npz, cost.png, confusion.png and report.txt. A model that is there is
+        renamed.
     stages : Stages
         Takes the seconds of open backend, transfer, train, predict and write.
     test_size : float
@@ -216,6 +224,7 @@ def train(
         If there are no labels, or too few rows to split.
     """
     prepare_folder(out)
+    earlier = set_aside(out / MODEL)
     if data.y is not None:
         check_storable(np.unique(data.y))  # a model that cannot be written is not fitted
     train_rows, test_rows = split(data, test_size=test_size, seed=seed)
@@ -224,12 +233,17 @@ def train(
     with stages("train"):
         _fit(model, parts)
     stages.seconds["of it transfer"] = model.account_.seconds.get("transfer", 0.0)
-    files = {name: out / name for name in ("model.npz", "cost.png", "confusion.png", "report.txt")}
     # first of all: whatever fails later, the fit is kept
-    save_model(model, files["model.npz"], feature_names=data.feature_names)
+    place = kept(model, out, data.feature_names)
+    if place == out / MODEL and earlier is not None:
+        warnings.warn(f"the model that was in {out} is now {earlier}.", UserWarning, stacklevel=2)
     with stages("predict"):
         on_train, on_test = parts.predictions(model)
-    return _judged(model, data.y, (train_rows, on_train), (test_rows, on_test), files, stages)
+    trained = _judged(model, data.y, (train_rows, on_train), (test_rows, on_test))
+    with stages("write"):
+        pictures = drawn(trained, out)
+    files = {} if place is None else {MODEL: place}
+    return replace(trained, files=files | pictures)
 
 
 def _judged(
@@ -237,10 +251,8 @@ def _judged(
     y: Array,
     train: tuple[Array, Array],
     test: tuple[Array, Array],
-    files: dict[str, Path],
-    stages: Stages,
 ) -> Trained:
-    """Figures and files, from places and predicted labels of both parts."""
+    """Figures, from places and predicted labels of both parts."""
     from sklearn.metrics import classification_report, confusion_matrix
 
     (train_rows, on_train), (test_rows, on_test) = train, test
@@ -251,13 +263,6 @@ def _judged(
     report: str = classification_report(
         y_test, on_test, labels=classes, target_names=labels, zero_division=0.0
     )
-    with stages("write"):
-        by_epochs = "epoch" in model.account_.passes
-        title = "Mean loss of each epoch" if by_epochs else "Objective before each update"
-        unit = "epoch" if by_epochs else "iteration"
-        plots.cost_curve(files["cost.png"], model.loss_curve_, title, x_label=unit)
-        plots.confusion(files["confusion.png"], matrix, labels)
-        write_atomically(files["report.txt"], lambda file: file.write(report.encode()))
     return Trained(
         model=model,
         n_train=len(train_rows),
@@ -267,7 +272,7 @@ def _judged(
         labels=labels,
         confusion=matrix,
         report=report,
-        files=files,
+        files={},
     )
 
 

@@ -74,7 +74,7 @@ class StrictBackend:
     def many_steps(self, flops):
         return nullcontext()
 
-    def linear_pass(self, model, X, factor):
+    def linear_pass(self, model, X, factor, shift):
         return None
 
     def block_pass(self, loss, X, n_outputs):

@@ -11,8 +11,10 @@ import time
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from accel.__main__ import main
+from accel.cli import app
 from accel.progress import seconds_left
 from accel.solvers import Progress
 
@@ -88,7 +90,7 @@ def test_train_explains_itself_and_takes_the_l1_penalty(accel_here, tmp_path):
     words = " ".join(done.stdout.split())
     assert "C=0.1, l1_ratio=1" in words
     assert "exact zeros" in words
-    assert "Hessian product" in words
+    assert "Hessian" in words
     with np.load(tmp_path / "accel-out" / "model.npz") as model:
         assert (model["coef"] == 0).mean() > 0.3
 
@@ -273,8 +275,85 @@ def test_full_disk(data):
         "from accel.__main__ import main; sys.argv = ['accel', 'train']; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=data, capture_output=True, text=True)
-    assert "File too large" in failed(done)
-    assert os.listdir(data / "accel-out") == []
+    assert done.returncode == 2
+    assert "test accuracy" in done.stdout  # the figures come before the files
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("accel: warning: ") for line in lines)
+    assert "model.npz cannot be written (File too large), nor anywhere else" in lines[0]
+    assert not list((data / "accel-out").glob("*.npz"))
+
+
+def test_a_second_place_is_tried_and_named(data, monkeypatch, capsys):
+    """The folder can no longer be written once the fit is done."""
+    from accel import files, written
+
+    real, kept = files.save_model, []
+
+    def save(model, path, feature_names=None):
+        if path.parent.name == "accel-out":
+            raise OSError(28, "No space left on device", str(path))
+        kept.append(path)
+        real(model, path, feature_names)
+
+    monkeypatch.setattr(written, "save_model", save)
+    monkeypatch.chdir(data)
+    done = CliRunner().invoke(app, ["train", "--backend", "numpy"])
+    assert done.exit_code == 2
+    assert "test accuracy" in done.output
+    assert f"No space left on device): the model is in {kept[0]}." in " ".join(done.output.split())
+    assert files.load_model(kept[0]).n_features_in_ == 64
+    kept[0].unlink()
+
+
+def test_a_model_that_is_there_is_kept_or_left_alone(data, monkeypatch):
+    monkeypatch.chdir(data)
+    run = CliRunner()
+    for _ in range(3):
+        done = run.invoke(app, ["train", "--backend", "numpy"])
+        assert done.exit_code == 0, done.output
+    found = sorted(path.name for path in (data / "accel-out").glob("*.npz"))
+    assert found == ["model-1.npz", "model-2.npz", "model.npz"]
+    assert "the model that was in accel-out is now accel-out/model-2.npz" in done.output
+    (data / "accel-out" / "model.npz").chmod(0o444)
+    done = run.invoke(app, ["train", "--backend", "numpy"])
+    assert done.exit_code == 2
+    assert "model.npz is read-only" in done.output
+
+
+@pytest.mark.parametrize("drawing", ["module://matplotlib_inline.backend_inline", "rubbish"])
+def test_any_matplotlib_backend_of_the_environment(data, drawing):
+    code = "import sys; from accel.__main__ import main; sys.argv = ['accel', 'train']; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=data, capture_output=True, text=True,
+        env={**os.environ, "MPLBACKEND": drawing},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (data / "accel-out" / "cost.png").exists()
+
+
+def test_help_and_version_import_nothing_heavy():
+    code = (
+        "import sys; from accel.__main__ import main; sys.argv = ['accel', 'train', '-h'];\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print(sorted({'numpy', 'sklearn', 'matplotlib', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "[default: accel-out]" in done.stdout
+    assert "[0.0001]" in done.stdout
+
+
+def test_help_names_what_there_is():
+    from accel import cli
+    from accel.estimators.network_options import FULL_BATCH, RULES
+    from accel.estimators.options import NEAREST
+    from accel.network import ACTIVATIONS
+    from accel.solvers.rules import SCHEDULES
+
+    networks = ", ".join([*RULES, *FULL_BATCH])
+    assert f"{', '.join(NEAREST)} [auto]; mlp: {networks} [adam]." == cli.SOLVER_HELP
+    assert f"mlp: {', '.join(ACTIVATIONS)} [relu]." == cli.ACTIVATION_HELP
+    assert f"mlp: {', '.join(SCHEDULES)} [constant]." == cli.SCHEDULE_HELP
 
 
 def test_control_c_ends_in_one_line(tmp_path):

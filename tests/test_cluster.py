@@ -337,7 +337,7 @@ def test_warm_start_begins_at_the_last_fit(client):
     X, y = data()
     model = LogisticRegression(tol=0.03, solver="gd", warm_start=True, learning_rate=1.0)
     model.fit(chunked(X), chunked(y))
-    assert model.fit(chunked(X), chunked(y)).n_iter_ <= 1
+    assert model.fit(chunked(X), chunked(y)).n_iter_ <= 2
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])

@@ -36,7 +36,7 @@ def test_value_gradient_and_certificate_are_those_of_the_full_problem(
     full_value, full_gradient = full.value_and_grad(reduced.expand(params))
     assert_close(backend, value, backend.to_numpy(full_value), kind="elementwise", scale=10)
     exact = float(np.abs(backend.to_numpy(full_gradient)).max())
-    assert float(backend.to_numpy(reduced.certify(params, gradient))) == pytest.approx(
+    assert float(backend.to_numpy(reduced.certify(params, value, gradient)[1])) == pytest.approx(
         exact, rel=1e-9
     )
     assert float(backend.to_numpy(reduced.error(params, gradient))) <= exact * (1 + 1e-12)

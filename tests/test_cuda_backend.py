@@ -14,7 +14,7 @@ from accel.backends.cuda.device import Device, load_bytes_of
 from accel.backends.cuda.layout import pass_layout
 from accel.backends.cuda.linear_pass import CudaPass
 from accel.backends.cuda.source import STORAGE
-from accel.conditioning.standardised import look
+from accel.conditioning.columns import look
 from accel.losses import LOSSES
 from accel.network import Network
 from accel.objective import Objective

@@ -22,7 +22,7 @@ from accel.backends.cuda.rows_layout import RowsLayout
 from accel.backends.cuda.source import STORAGE, macros_of, options_of, text_of
 from accel.backends.cuda.tiles_layout import TilesLayout
 from accel.backends.linear_model import LinearModel
-from accel.conditioning.standardised import _column_sums
+from accel.conditioning.columns import column_sums as _column_sums
 from accel.losses import LOSSES
 from accel.network import Network
 from accel.passes import FormulaPass
@@ -470,7 +470,7 @@ def test_raw_predictions_that_are_not_finite(n_outputs):
             given_all = (W.reshape(-1), X, Y, s)
             run, there = CudaPass(cupy, 0, model), map(cupy.asarray, given_all)
             network = Network(1, n_outputs, bias=False)
-            formula = FormulaPass(loss, network, np.float32, None, 8, np)
+            formula = FormulaPass(loss, network, np.float32, None, None, 8, np)
             with np.errstate(all="ignore"):
                 value, gradient = run(*there, None)
                 right, slope = formula(*given_all, None)
@@ -527,7 +527,7 @@ def formula_of(loss, network, factor):
     n_weights = network.n_in * network.n_out
     if factor is not None:
         scale[:n_weights] = np.repeat(factor, network.n_out)
-    return FormulaPass(loss, network, np.float64, scale, 0, np)
+    return FormulaPass(loss, network, np.float64, scale, None, 0, np)
 
 
 @needs_compiler

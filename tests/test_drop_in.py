@@ -153,3 +153,20 @@ def test_clone_parameters_and_html(iris):
     assert model.set_params(C=4.0).C == 4.0
     assert "C=4.0" in repr(model)
     assert "LogisticRegression" in model._repr_html_()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_penalties_that_contradict_each_other_are_said():
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match="l1_ratio must be specified"):
+        LogisticRegression(penalty="elasticnet", l1_ratio=None, backend="numpy").fit(X, y)
+    with pytest.warns(UserWarning, match="C has no effect with penalty=None"):
+        LogisticRegression(penalty=None, C=0.1, backend="numpy").fit(X, y)
+    with pytest.warns(UserWarning, match="l1_ratio=0.5 has no effect with penalty='l2'"):
+        LogisticRegression(penalty="l2", l1_ratio=0.5, backend="numpy").fit(X, y)
+
+
+def test_liblinears_penalty_of_the_intercept_is_spoken_of():
+    X, y = load_iris(return_X_y=True)
+    model = LogisticRegression(solver="liblinear", backend="numpy").fit(X[:100], y[:100])
+    assert "it penalises the intercept there, here it is free" in " ".join(model.explain().split())

@@ -74,7 +74,7 @@ def test_a_stack_is_its_problems(backend, rng, n_classes, bias, dtype, storage, 
     directions = backend.asarray(rng.normal(size=params.shape).astype(dtype))
     found = stack.value_and_grad(params)
     products = stack.quadratic(params).value_and_grad(directions)
-    errors = stack.certify(params, found[1])
+    errors = stack.error(params, found[1])
     for b, objective in enumerate(own):
         wanted = objective.value_and_grad(params[b, :])
         model = objective.quadratic(params[b, :]).value_and_grad(directions[b, :])

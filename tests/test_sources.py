@@ -316,8 +316,8 @@ def test_labels_and_weights_in_a_table(tmp_path):
     assert take(open_rows(tmp_path / "d.csv", ["w", "a"]), slice(1, 2)).tolist() == [[0.5, 3]]
     for text, labels in (
         ("1,0,7", [1, 0, 7]),
-        ("1.5,2,0", [1.5, 2, 0]),
-        ("true,false,true", [1, 0, 1]),
+        ("1.5,2,0", ["1.5", "2", "0"]),
+        ("true,false,true", ["true", "false", "true"]),
     ):
         rows = "\n".join(f"0,{label}" for label in text.split(","))
         (tmp_path / "l.csv").write_text(f"a,y\n{rows}\n")

@@ -203,7 +203,9 @@ class Backend(Protocol):
     def many_steps(self, flops: float) -> AbstractContextManager[Any]:
         """Around many steps whose largest product takes these many operations: likewise."""
 
-    def linear_pass(self, model: LinearModel, X: Array, factor: Array | None) -> LinearPass | None:
+    def linear_pass(
+        self, model: LinearModel, X: Array, factor: Array | None, shift: Array | None
+    ) -> LinearPass | None:
         """A pass that sums over all rows of X by itself; None where blocks of rows are summed."""
 
     def block_pass(self, loss: str, X: Array, n_outputs: int) -> Callable[..., Any] | None:

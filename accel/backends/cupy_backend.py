@@ -115,11 +115,11 @@ class CupyBackend:
         """Nothing to arrange on a GPU."""
         return nullcontext()
 
-    def linear_pass(self, model: LinearModel, X: Any, factor: Any) -> LinearPass | None:
+    def linear_pass(self, model: LinearModel, X: Any, factor: Any, shift: Any) -> LinearPass | None:
         """Kernels that read X once, or two products; None where `KERNELS_VARIABLE` is 0."""
         if not self._has_kernels or model.loss not in LOSSES or str(X.dtype) not in STORAGE:
             return None
-        return CudaPass(self.cupy, self.device.id, model, factor, n_bytes=bytes_of(X))
+        return CudaPass(self.cupy, self.device.id, model, factor, shift, n_bytes=bytes_of(X))
 
     def block_pass(self, loss: str, X: Any, n_outputs: int) -> None:
         """None: a pass runs over all rows."""

@@ -113,7 +113,7 @@ class NumpyBackend:
         """BLAS on one thread where a second gains nothing, for the same reason."""
         return ONE_BLAS_THREAD if flops < THREADED_FLOPS else nullcontext()
 
-    def linear_pass(self, model: LinearModel, X: Any, factor: Any) -> None:
+    def linear_pass(self, model: LinearModel, X: Any, factor: Any, shift: Any) -> None:
         """Blocks of rows, on threads."""
 
     def block_pass(self, loss: str, X: Any, n_outputs: int) -> Callable[..., Any] | None:
@@ -269,6 +269,8 @@ def _blas() -> str:
 @cache
 def _kernels() -> tuple[Any, str]:
     """The module of the fused passes, or None and why."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return None, "NUMBA_DISABLE_JIT is set"
     with Interrupts() as interrupts:  # numba, half imported, could not be imported again
         try:
             from accel.backends.kernels import cpu

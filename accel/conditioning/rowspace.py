@@ -80,16 +80,48 @@ class RowSpace:
         wide = xp.astype(gradient, xp.float64)  # the square of a large float32 overflows
         return xp.sqrt(wide @ wide / self.full.network.n_params)
 
-    def certify(self, params: Array, gradient: Array) -> Array:  # noqa: ARG002
-        """The user's max|gradient|, by one pass over X itself at the expanded params.
+    def certify(
+        self,
+        params: Array,
+        value: Array,  # noqa: ARG002
+        gradient: Array,  # noqa: ARG002
+        mean: Array | None = None,  # noqa: ARG002  of columns that are not those of X
+    ) -> tuple[Array, Array, Array]:
+        """As `Objective.certify`, by one pass over X itself at the expanded params.
 
         Q g_V would be cheaper, but L is X rounded: in float32 that shows in the certificate.
         """
-        return self.full.exact_error(self.expand(params))
+        xp = self.backend.xp
+        full = self.full.in_float64()
+        W = xp.astype(self._leave(params), xp.float64)
+        return full.certify(W, *full.value_and_grad(W))
 
     def expand(self, params: Array) -> Array:
         """The user's coordinates: W = W_0 + Q (V - V_0)."""
+        return self.full.expand(self._leave(params))
+
+    def _leave(self, params: Array) -> Array:
+        """The coordinates of the full problem."""
         return self._start + self._lift(params, self.start)
+
+    def gap(self, params: Array, value: Array, gradient: Array) -> Array:
+        """The duality gap, of the reduced problem."""
+        return self.reduced.gap(params, value, gradient)
+
+    @property
+    def l1(self) -> None:
+        """None: the row space is that of l2."""
+        return
+
+    @property
+    def is_convex(self) -> bool:
+        """True: it is a linear model."""
+        return True
+
+    @property
+    def alpha(self) -> float:
+        """Strength of the penalty."""
+        return self.full.alpha
 
     def _lift(self, params: Array, origin: Array) -> Array:
         """Q (V - V_0) and b - b_0 as a change of the user's parameters."""
@@ -108,7 +140,7 @@ class RowSpace:
         return xp.concat([xp.reshape(W, (-1,)), biases])
 
     def _columns(self) -> Iterator[tuple[slice, Array]]:
-        return _column_blocks(self.full.X, self._start.dtype, self.backend.xp)
+        return _column_blocks(self.full, self._start.dtype)
 
 
 def row_space(objective: Objective, start: Array, n_passes: int) -> RowSpace | None:
@@ -148,7 +180,7 @@ def row_space(objective: Objective, start: Array, n_passes: int) -> RowSpace | N
     (largest,) = objective.backend.scalars(xp.max(xp.abs(start[: d * network.n_out])))
     if objective.alpha > 0 and largest > 0:
         return None  # the part of the start outside the row space would shrink step by step
-    blocks = _column_blocks(objective.X, xp.float64, xp)
+    blocks = _column_blocks(objective, xp.float64)
     objective.passes["Gram matrix"] += 1
     gram = sum(X @ X.T for _, X in blocks)
     try:
@@ -163,10 +195,12 @@ def row_space(objective: Objective, start: Array, n_passes: int) -> RowSpace | N
     return RowSpace(objective, start, factor)
 
 
-def _column_blocks(X: Array, dtype: Any, xp: Any) -> Iterator[tuple[slice, Array]]:
+def _column_blocks(objective: Objective, dtype: Any) -> Iterator[tuple[slice, Array]]:
     """Column blocks of X in this dtype, so that compact storage is never expanded whole."""
+    X, shift, xp = objective.X, objective.shift, objective.backend.xp
     for columns in row_blocks(X.shape[1], 8 * X.shape[0], COLUMN_BLOCK_BYTES):
-        yield columns, xp.astype(X[:, columns], dtype, copy=False)
+        block = xp.astype(X[:, columns], dtype, copy=False)
+        yield columns, block if shift is None else block - xp.astype(shift[columns], dtype)
 
 
 def _itemsize(array: Array) -> int:

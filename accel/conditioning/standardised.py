@@ -4,133 +4,22 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from accel.backends.interchange import in_dtype, is_sparse, like_csr, take_rows
+from accel.backends.interchange import in_dtype, is_sparse
+from accel.conditioning.columns import ROUNDING, Columns, look
 from accel.objective import Objective
-from accel.proofs import checked_rows, proven, relative
-
-if TYPE_CHECKING:
-    from accel.backends import Backend
+from accel.penalties import duality_gap
 
 Array = Any
 
-# Rows that are looked at to learn about the columns: any mean and any scale are exact, so a sample
-# is enough, and it keeps the look below the cost of a pass.
-LOOK_ROWS = 4096
-LOOK_BYTES = 8 << 20
 # Columns are scaled where the diagonal of the Hessian at zero, the intercept's part of it included,
 # spans more than the square of this. Below, the penalty has them in hand, and scaling would only
 # blow up columns that hardly vary (the border pixels of images): 57 iterations became 318.
 UNEVEN = 1e3
-ROUNDING = 1e-12  # of a column about its mean in float64, relative to its largest entry
-ABSENT = 1e-12  # weight of rows that store no element of a column: below, rounding of one minus one
 TINY = 1e-12  # columns all smaller than this, or all larger than its inverse, are scaled too
 # The largest second derivative of a loss in one raw prediction.
 CURVATURE = 0.25
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What a look at some rows tells about the columns of c X, on the device, in float64.
-
-    Parameters
-    ----------
-    mean : array (n_features,)
-        Weighted means.
-    spread : array (n_features,)
-        Root of the weighted mean square about the mean; zero for a constant column.
-    largest : array (n_features,)
-        Largest magnitude, or one where all are zero: what the rounding of a column goes by.
-    """
-
-    mean: Array
-    spread: Array
-    largest: Array
-
-
-def look(objective: Objective) -> Columns:
-    """Mean and spread of every column, from at most `LOOK_ROWS` rows evenly taken.
-
-    Parameters
-    ----------
-    objective : Objective
-        Of a linear model.
-
-    Returns
-    -------
-    Columns
-        Of CSR from all rows. Finite wherever X is: the spread is taken on columns divided by their
-        largest entry, so that no square overflows.
-    """
-    objective = objective.sample
-    xp, X = objective.backend.xp, objective.X
-    n, d = X.shape
-    weights = xp.astype(objective.weights, xp.float64)
-    if is_sparse(X):
-        return _look_sparse(X, weights / xp.sum(weights), objective.input_scale, xp)
-    n_rows = min(n, LOOK_ROWS, max(1, LOOK_BYTES // (8 * d)))
-    rows = slice(0, n, -(-n // n_rows))
-    s = weights[rows]
-    total = xp.sum(s)
-    s = xp.where(total > 0, s / xp.where(total > 0, total, total + 1), xp.ones_like(s) / s.shape[0])
-    some, backend = X[rows, :], objective.backend
-    fused = backend.column_sums(some, s) if _are_right(some, backend) else None
-    mean, unit, about = fused or _column_sums(take_rows(X, rows, xp.float64, xp=xp), s, xp)
-    return _columns(mean, xp.sqrt(about), unit, objective.input_scale, xp)
-
-
-def _are_right(X: Array, backend: Backend) -> bool:
-    """Whether the backend's look at such columns gives what the formula gives."""
-
-    def error() -> float:
-        few = X[checked_rows(X), :]
-        s = np.full(few.shape[0], 1 / few.shape[0])
-        found = backend.column_sums(few, backend.asarray(s))
-        if found is None:
-            return 0.0
-        wanted = _column_sums(backend.to_numpy(few).astype(np.float64), s, np)
-        return max(
-            relative(backend.to_numpy(one), two) for one, two in zip(found, wanted, strict=True)
-        )
-
-    steps = getattr(X, "strides", None)
-    return proven(f"column sums of {X.dtype} x {X.shape[1]}, strides {steps}", error, backend)
-
-
-def _column_sums(sample: Array, s: Array, xp: Any) -> tuple[Array, Array, Array]:
-    """Mean, largest magnitude and mean square about the mean, see `Backend.column_sums`."""
-    mean = s @ sample
-    unit = _positive(xp.max(xp.abs(sample), axis=0), xp)
-    centred = (sample - mean) / unit
-    return mean, unit, s @ (centred * centred)
-
-
-def _look_sparse(X: Array, s: Array, factor: float, xp: Any) -> Columns:
-    """The same for CSR, from all its stored elements: most columns are too rare for a sample."""
-    where = X.indices
-    largest = xp.asarray(abs(X).max(axis=0).toarray(), dtype=xp.float64)
-    unit = _positive(xp.reshape(largest, (-1,)), xp)
-    data = X.data / unit[where]
-    mean = like_csr(X, data).T @ s
-    stored = like_csr(X, xp.ones(X.data.shape, dtype=xp.float64)).T @ s
-    absent = 1 - stored  # of the weight; rounding of it is no zero that is not stored
-    absent = xp.where(absent > ABSENT, absent, xp.zeros_like(absent))
-    about = like_csr(X, (data - mean[where]) ** 2).T @ s
-    return _columns(mean * unit, xp.sqrt(about + absent * mean * mean), unit, factor, xp)
-
-
-def _positive(largest: Array, xp: Any) -> Array:
-    """The same with one in the place of zero."""
-    return xp.where(largest > 0, largest, xp.ones_like(largest))
-
-
-def _columns(mean: Array, spread: Array, unit: Array, factor: float, xp: Any) -> Columns:
-    """Columns of c X, from a spread in the unit of each; what is left of a constant one is zero."""
-    spread = xp.where(spread > ROUNDING, spread, xp.zeros_like(spread))
-    return Columns(factor * mean, factor * unit * spread, factor * unit)
 
 
 class Standardised:
@@ -208,7 +97,7 @@ class Standardised:
 
     def value_and_grad(self, params: Array) -> tuple[Array, Array]:
         """Objective and gradient in these coordinates."""
-        value, gradient = self.problem.value_and_grad(self._leave(params))
+        value, gradient = self.problem.value_and_grad(self.leave(params))
         g_W, g_b = self._split(gradient)
         if self.mean is not None:
             g_W = g_W - self.mean[:, None] * g_b[..., None, :]
@@ -219,7 +108,7 @@ class Standardised:
     def quadratic(self, params: Array) -> Standardised:
         """The second-order model at params, in these coordinates."""
         model = copy(self)
-        model.problem = self.problem.quadratic(self._leave(params))
+        model.problem = self.problem.quadratic(self.leave(params))
         return model
 
     def take(self, problems: Any) -> Standardised:
@@ -233,6 +122,11 @@ class Standardised:
         model = copy(self)
         model.problem = self.problem.only(going)
         return model
+
+    @property
+    def alphas(self) -> Any:
+        """Penalty of each problem of a stack."""
+        return self.problem.alphas
 
     @property
     def pass_size(self) -> tuple[int, int]:
@@ -258,6 +152,8 @@ class Standardised:
         if is_sparse(X):
             X = in_dtype(X, xp.float64).toarray()
         X = xp.astype(X, xp.float64, copy=False)
+        if self.linear.shift is not None:
+            X = X - xp.astype(self.linear.shift, xp.float64)
         if self.linear.input_scale != 1:
             X = X * self.linear.input_scale
         if self.mean is not None:
@@ -268,34 +164,30 @@ class Standardised:
 
     def error(self, params: Array, gradient: Array) -> Array:
         """max|gradient| of problem, or its lower bound."""
-        return self.problem.error(self._leave(params), self.users_gradient(gradient))
+        return self.problem.error(self.leave(params), self.users_gradient(gradient))
 
-    def rounding(self, params: Array, gradient: Array) -> tuple[Array, Array]:
-        """max|gradient| over the sizes of the columns, and the largest terms of raw predictions.
+    def certify(self, params: Array, value: Array, gradient: Array) -> tuple[Array, Array, Array]:
+        """The user's value, max|gradient| and gap, see `Objective.certify`."""
+        users = self.users_gradient(gradient)
+        found: tuple[Array, Array, Array] = self.problem.certify(
+            self.leave(params), value, users, self.mean
+        )
+        return found
 
-        In the coordinates of problem. Rounding of a raw prediction is that of its terms, and what
-        it leaves of a gradient goes by the size of its column.
-        """
-        xp, network = self.backend.xp, self.network
-        g_W, g_b = self._split(self.users_gradient(gradient))
-        W, _ = self._split(self._leave(params))
-        size = self._sizes(W.dtype)
-        largest = xp.max(xp.abs(g_W) / size)
-        if network.bias:
-            largest_b = xp.max(xp.abs(g_b))
-            largest = xp.where(largest > largest_b, largest, largest_b)
-        return largest, xp.max(xp.sum(xp.abs(W) * size, axis=0))
+    def gap(self, params: Array, value: Array, gradient: Array) -> Array:
+        """The duality gap, of centred columns."""
+        return duality_gap(params, value, gradient, self.penalty, self.l1, xp=self.backend.xp)
 
-    def _sizes(self, dtype: Any) -> Array:
-        """Largest magnitude of each column, (n_in, 1); one where it is not known."""
-        xp = self.backend.xp
-        if self.largest is None:
-            return xp.ones((self.network.n_in, 1), dtype=dtype, device=self.backend.device)
-        return xp.astype(self.largest, dtype)[:, None]
+    @property
+    def is_convex(self) -> bool:
+        """True: it is a linear model."""
+        return True
 
-    def certify(self, params: Array, gradient: Array) -> Array:
-        """The user's max|gradient|."""
-        return self.problem.certify(self._leave(params), self.users_gradient(gradient))
+    @property
+    def alpha(self) -> float:
+        """Strength of the penalty."""
+        alpha: float = self.linear.alpha
+        return alpha
 
     def users_gradient(self, gradient: Array) -> Array:
         """The gradient in the coordinates of problem."""
@@ -308,9 +200,9 @@ class Standardised:
 
     def expand(self, params: Array) -> Array:
         """The user's coordinates."""
-        return self.problem.expand(self._leave(params))
+        return self.problem.expand(self.leave(params))
 
-    def _leave(self, params: Array) -> Array:
+    def leave(self, params: Array) -> Array:
         """The coordinates of problem: W = V / sigma, b = b' - mu W."""
         W, b = self._split(params)
         if self.scale is not None:
@@ -358,7 +250,7 @@ class Coordinates:
         return Standardised(problem, linear, start, self.mean, self.scale, self.largest)
 
 
-def coordinates(linear: Objective, dtype: Any) -> Coordinates:
+def coordinates(linear: Objective, dtype: Any, columns: Columns | None = None) -> Coordinates:
     r"""Mean and scale of the columns: centred where there is an intercept, scaled where uneven.
 
     Parameters
@@ -367,6 +259,8 @@ def coordinates(linear: Objective, dtype: Any) -> Coordinates:
         A linear model.
     dtype : dtype
         Of the parameters.
+    columns : Columns, optional
+        What a look at them told, where there was one.
 
     Returns
     -------
@@ -375,7 +269,7 @@ def coordinates(linear: Objective, dtype: Any) -> Coordinates:
         zero, and s the spread of a column, about zero where there is no intercept.
     """
     xp, bias = linear.backend.xp, linear.network.bias
-    columns = look(linear)
+    columns = look(linear) if columns is None else columns
     spread, mean = columns.spread / columns.largest, columns.mean / columns.largest
     about = spread if bias else xp.sqrt(spread * spread + mean * mean)
     # a constant column goes by its size: its gradient is rounding of that size

@@ -100,7 +100,11 @@ def opened(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
 
 def check_rows(estimator: Any, X: Any, *, fitting: bool) -> Any:
     """A source of rows as it is, if its columns fit; everything else as `check_X` leaves it."""
-    source = as_source(X)
+    if not fitting and isinstance(X, str | PathLike):
+        # the same columns as in the fit: by their names, or all of them
+        source: Any = open_rows(Path(X), vars(estimator).get("feature_names_in_"))
+    else:
+        source = as_source(X)
     if source is None:
         return check_X(estimator, X, fitting=fitting)
     names = source.feature_names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def linear_objective(
     return Objective(
         X,
         backend.asarray(loss.encode_target(targets.index)) if is_here else None,
-        backend.asarray(targets.weight / targets.total, dtype=dtype) if is_here else None,
+        backend.asarray(_shares(targets), dtype=dtype) if is_here else None,
         loss=loss,
         network=Network(X.shape[1], loss.n_outputs(len(targets.classes)), bias=fit_intercept),
         alpha=alpha,
@@ -58,7 +59,13 @@ def linear_objective(
         input_scale=input_scale,
         sample=sample,
         dtype=dtype,
+        exact_weights=partial(_shares, targets) if is_here else None,
     )
+
+
+def _shares(targets: Targets) -> NDArray[np.float64]:
+    """Weights of sum one."""
+    return targets.weight / targets.total  # type: ignore[no-any-return]
 
 
 def coefficients(network: Network, params: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

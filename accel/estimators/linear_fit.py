@@ -28,6 +28,7 @@ from accel.penalties import alpha_of
 from accel.placement import Place, Sizes, places
 from accel.rows import Streamed, load, rows_in, runs_of, sample_runs, with_rare
 from accel.solvers import Plan, Progress, Solution, minimize, plan
+from accel.solvers.exactly import ended_in_float64, held
 from accel.sources import ArraySource, gather, is_source
 
 Array = Any
@@ -272,15 +273,16 @@ def _fit_at(
 
     def note(progress: Progress) -> Any:
         latest[:] = [progress]
-        return callback(objective, progress)
+        return callback(whole, progress)
 
-    def planned(start: Any) -> Plan:
+    def planned(start: Any, objective: Objective | None = None) -> Plan:
         rate, most = options.learning_rate, options.max_iter
+        objective = objective or whole
         return plan(objective, start, problem.solver, learning_rate=rate, max_iter=most)
 
     try:
         with stages("transfer"):
-            objective = problem.at(place)
+            whole = problem.at(place)
         with stages("plan"):
             resume = keep = None
             if store is None:
@@ -299,8 +301,17 @@ def _fit_at(
                 resume=resume,
                 keep=keep,
             )
-            params = backend.to_numpy(way.problem.expand(solution.params))
-        return Fit(objective, way, solution, params, backend, way.reasons)
+            way, solution, more = ended_in_float64(
+                whole,
+                way,
+                solution,
+                lambda one, start: planned(start, one),
+                tol=options.tol,
+                max_iter=options.max_iter,
+                callback=note,
+            )
+            params, solution, kept_in = held(way, solution, problem.start.dtype, options.tol)
+        return Fit(whole, way, solution, params, backend, (*way.reasons, *more, *kept_in))
     except Exception as error:
         if not backend.is_out_of_memory(error):
             raise

@@ -122,9 +122,13 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
     loss_curve_ : ndarray (n_iter_,)
         Objective before update i.
     objective_ : float
-        Objective at the result.
+        Objective at the result, in float64 whatever the dtype of X.
     gradient_norm_ : float
         max|gradient| at the result: the certificate that it is the optimum.
+    gap_ : float
+        Duality gap at the result: the objective is at most this much above its minimum,
+        :math:`|g_W|^2 / 2 \alpha` for l2, in float64, of columns less their means. As large as the
+        objective itself where the penalty is too weak for a bound, or there is none.
     status_ : Status
         How the fit ended; its value is a sentence that says what to do.
     backend_ : BackendReport
@@ -339,7 +343,7 @@ class LogisticRegression(CallbackSupport, Explained, LinearClassifier):
         self.n_iter_ = np.array([solution.n_iter], dtype=np.int32)
         self.loss_curve_ = np.array(solution.history)
         self.objective_ = solution.value
-        self.gradient_norm_ = solution.error
+        self.gradient_norm_, self.gap_ = solution.error, solution.gap
         self.status_ = solution.status
         self.n_passes_ = sum(account.passes.values())
         self.backend_ = account.backend
@@ -384,4 +388,9 @@ def _mapped(solver: str) -> tuple[str, ...]:
     """A word on names that are scikit-learn's only."""
     if solver in SOLVERS or solver == "auto":
         return ()
+    if solver == "liblinear":
+        return (
+            "solver='liblinear' is scikit-learn's name; it penalises the intercept there, here it "
+            "is free: the optimum is that of the other solvers.",
+        )
     return (f"solver={solver!r} is scikit-learn's name; the optimum is the same.",)

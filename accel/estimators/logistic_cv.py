@@ -19,7 +19,6 @@ from sklearn.utils.metadata_routing import (
 from accel.backends import backend_for
 from accel.backends.interchange import device_of, to_host
 from accel.estimators.arguments import (
-    check_choice,
     check_count,
     check_flag,
     check_input_scale,
@@ -28,13 +27,14 @@ from accel.estimators.arguments import (
 from accel.estimators.checks import Targets, check_targets, check_X
 from accel.estimators.dispatch import move_attributes
 from accel.estimators.linear import LinearClassifier, coefficients, linear_objective
-from accel.estimators.logistic import LogisticRegression
+from accel.estimators.options import check_l1_ratios, solver_for
 from accel.estimators.path import check_Cs, solve_weightings, warn_of_missed
-from accel.estimators.scoring import accuracies, fold_weights, scores_of, strongest_of_best
+from accel.estimators.scoring import best_place, fold_weights, held_out_scores, legacy
 from accel.objective import Objective
 from accel.penalties import alpha_of
-from accel.solvers import SOLVERS, Solution, Status, minimize, plan
-from accel.solvers.path import Path
+from accel.solvers import Plan, Solution, Status, minimize, plan
+from accel.solvers.exactly import ended_in_float64, held
+from accel.solvers.path import Path, joined
 
 Array = Any
 
@@ -60,8 +60,18 @@ class LogisticRegressionCV(LinearClassifier):
         As scikit-learn's: None is 5 stratified folds.
     scoring : str, callable or None, default=None
         As scikit-learn's: None is accuracy.
-    solver : {"auto", "lbfgs", "newton-cg", "newton-cholesky"}, default="auto"
-        Of the refit. The folds are solved by Newton-CG in lock step, to the same optimum.
+    penalty : {"deprecated", "l1", "l2", "elasticnet"}, default="deprecated"
+        As in scikit-learn before 1.8; give l1_ratios instead.
+    dual, intercept_scaling : object
+        As in `LogisticRegression`.
+    l1_ratios : list of float or None, default=None
+        Shares of the l1 norm in the penalty, of which one is chosen; None is 0, without the axis of
+        l1_ratios in the attributes.
+    use_legacy_attributes : bool, default=False
+        Whether attributes have the shapes of scikit-learn before 1.8: dicts by class.
+    solver : str, default="auto"
+        Of the refit: as in `LogisticRegression`, without "gd". The folds are solved by Newton-CG in
+        lock step, or with an l1 part by proximal Newton from C to C, to the same optimum.
     tol : float, default=1e-4
         Largest max|gradient| of every problem.
     max_iter : int, default=1000
@@ -74,14 +84,12 @@ class LogisticRegressionCV(LinearClassifier):
         and C_ are the means of each fold's best.
     verbose : int, default=0
         1 prints where it runs and the scores.
-    random_state : int, RandomState or None, default=None
-        Accepted for scikit-learn's sake: nothing here is random.
+    random_state, n_jobs : object, default=None
+        Accepted for scikit-learn's sake: nothing is random, and problems are solved together.
     input_scale : float, default=1.0
         Factor of X, applied to the coefficients instead of the data.
     backend : str, default="auto"
         "auto", "numpy", "cupy" or "cupy:N", see `accel.get_backend`.
-    n_jobs : int or None, default=None
-        Accepted for scikit-learn's sake: the problems are solved together, not in processes.
 
     Attributes
     ----------
@@ -93,13 +101,15 @@ class LogisticRegressionCV(LinearClassifier):
         b.
     Cs_ : ndarray (n_Cs,)
         The C values.
-    C_ : float
-        The best one.
-    scores_ : ndarray (n_folds, n_Cs)
+    l1_ratios_ : ndarray (n_l1_ratios,)
+        The shares of the l1 norm.
+    C_, l1_ratio_ : float
+        The best ones.
+    scores_ : ndarray (n_folds, n_l1_ratios, n_Cs)
         Scores on the rows held out.
-    coefs_paths_ : ndarray (n_folds, n_Cs, 1 or n_classes, n_features + fit_intercept)
+    coefs_paths_ : ndarray (n_folds, n_l1_ratios, n_Cs, 1 or n_classes, n_features + fit_intercept)
         Coefficients of every fold and C, the intercept last.
-    n_iter_ : ndarray (n_folds, n_Cs)
+    n_iter_ : ndarray (n_folds, n_l1_ratios, n_Cs)
         Updates of each.
     input_scale_ : float
         The factor of X that the coefficients were learned with.
@@ -109,8 +119,9 @@ class LogisticRegressionCV(LinearClassifier):
         Names of the columns, where X had string names.
     status_ : Status
         How the refit ended, or without one the worst of the chosen folds.
-    gradient_norm_, objective_ : float
-        max|gradient| and objective of the refit, or without one the largest of the chosen folds.
+    gradient_norm_, objective_, gap_ : float
+        max|gradient|, objective and duality gap of the refit, as `LogisticRegression` has them, or
+        without one the largest of the chosen folds.
     backend_ : BackendReport
         Where it ran.
     n_passes_ : int
@@ -118,8 +129,8 @@ class LogisticRegressionCV(LinearClassifier):
 
     Notes
     -----
-    Attributes have the shapes of scikit-learn's with ``use_legacy_attributes=False``, without the
-    axis of l1_ratios.
+    Attributes have the shapes of scikit-learn's with ``use_legacy_attributes=False``; without the
+    axis of l1_ratios where that is None.
     """
 
     # a scorer that did not ask for weights is not given them unasked: TypeError, as scikit-learn
@@ -132,6 +143,11 @@ class LogisticRegressionCV(LinearClassifier):
         fit_intercept: bool = True,
         cv: Any = None,
         scoring: Any = None,
+        penalty: Any = "deprecated",
+        dual: bool = False,
+        intercept_scaling: float = 1.0,
+        l1_ratios: Any = None,
+        use_legacy_attributes: bool = False,
         solver: str = "auto",
         tol: float = 1e-4,
         max_iter: int = 1000,
@@ -139,11 +155,16 @@ class LogisticRegressionCV(LinearClassifier):
         refit: bool = True,
         verbose: int = 0,
         random_state: Any = None,
+        n_jobs: int | None = None,
         input_scale: float = 1.0,
         backend: str = "auto",
-        n_jobs: int | None = None,
     ) -> None:
         self.Cs = Cs
+        self.l1_ratios = l1_ratios
+        self.dual = dual
+        self.penalty = penalty
+        self.intercept_scaling = intercept_scaling
+        self.use_legacy_attributes = use_legacy_attributes
         self.fit_intercept = fit_intercept
         self.cv = cv
         self.scoring = scoring
@@ -197,8 +218,8 @@ class LogisticRegressionCV(LinearClassifier):
             "max_iter": check_count("max_iter", self.max_iter),
         }
         refit = check_flag("refit", self.refit)
-        choices = ["auto", *(name for name in SOLVERS if name not in ("gd", "orthant"))]
-        solver = check_choice("solver", self.solver, choices)
+        ratios = check_l1_ratios(self.l1_ratios, self.penalty)
+        is_legacy = check_flag("use_legacy_attributes", self.use_legacy_attributes)
         given = X
         with device_of(X):
             X = check_X(self, X, fitting=True)
@@ -207,7 +228,8 @@ class LogisticRegressionCV(LinearClassifier):
         folds = self._folds(X, targets, split_params)
         backend = backend_for(self.backend, X)
         self.backend_ = backend.report()
-        self.classes_, self.Cs_ = targets.classes, grid
+        self.classes_, self.Cs_, self.l1_ratios_ = targets.classes, grid, ratios
+        solvers = [solver_for(self, ratio, len(self.classes_)) for ratio in ratios]
         if self.verbose:
             print(f"Training {len(folds)} folds x {len(grid)} C values on {self.backend_}")
         with backend.context():
@@ -219,16 +241,25 @@ class LogisticRegressionCV(LinearClassifier):
                 input_scale=check_input_scale(self.input_scale),
             )
             self.input_scale_ = whole.input_scale
-            path = solve_weightings(whole, fold_weights(targets, folds), grid, **limits)
+            weights = fold_weights(targets, folds)
+            path = joined(
+                [solve_weightings(whole, weights, grid, **limits, l1_ratio=r) for r in ratios]
+            )
             self._keep_path(whole, path)
-            self.scores_ = self._scores(X, targets, whole, path, folds, score_params)
+            scores = held_out_scores(self, X, targets, whole, path, folds, score_params)
             if refit:
-                self._refit(whole, targets, path, solver, limits)
+                self._refit(whole, targets, path, scores, solvers, limits)
             else:
-                self._average(path, limits["tol"])
+                self._average(path, scores, limits["tol"])
+            self.scores_ = scores
         self.n_passes_ = sum(whole.passes.values())
-        move_attributes(self, given)
         self._judge(path, limits["tol"])
+        if self.l1_ratios is None:
+            for name in ("scores_", "coefs_paths_", "n_iter_"):
+                setattr(self, name, getattr(self, name)[:, 0])
+        move_attributes(self, given)
+        if is_legacy:
+            self.__dict__.update(legacy(self))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> float:
         """The score that C was chosen by.
@@ -299,85 +330,69 @@ class LogisticRegressionCV(LinearClassifier):
         return [(np.arange(len(y))[train], np.arange(len(y))[test]) for train, test in split]
 
     def _keep_path(self, whole: Objective, path: Path) -> None:
-        """coefs_paths_ and n_iter_, fold by fold."""
+        """coefs_paths_ and n_iter_, fold by fold: (n_folds, n_l1_ratios, n_Cs, ...)."""
+        n_ratios, n_Cs = len(self.l1_ratios_), len(self.Cs_)
         params = np.swapaxes(whole.backend.to_numpy(path.params), 0, 1)
+        params = params.reshape(len(params), n_ratios, n_Cs, -1)
         coef, intercept = coefficients(whole.network, params)
         parts = [coef, intercept[..., None]] if whole.network.bias else [coef]
         self.coefs_paths_ = np.concatenate(parts, axis=-1)
-        self.n_iter_ = path.n_iter.T.copy()
-
-    def _scores(
-        self,
-        X: Array,
-        targets: Targets,
-        whole: Objective,
-        path: Path,
-        folds: Any,
-        score_params: dict[str, Any],
-    ) -> NDArray[np.float64]:
-        """(n_folds, n_Cs) scores of each fold's models on the rows it held out."""
-        tests = [test for _, test in folds]
-        if self.scoring is None and set(score_params) <= {"sample_weight"}:
-            weight = score_params.get("sample_weight")
-            return np.stack(
-                [
-                    accuracies(whole, path.params[:, f, :], test, targets.index, weight)
-                    for f, test in enumerate(tests)
-                ]
-            )
-        coef = self.coefs_paths_[..., : whole.network.n_in]
-        intercept = self.coefs_paths_[..., -1] if whole.network.bias else 0 * coef[..., 0]
-        rows, y = to_host(X), targets.classes[targets.index]
-        models = [
-            [self._model(C, coef[f, j], intercept[f, j]) for j, C in enumerate(self.Cs_)]
-            for f in range(len(tests))
-        ]
-        return scores_of(self._scorer(), models, rows, y, tests, score_params)
-
-    def _model(self, C: float, coef: NDArray[Any], intercept: NDArray[Any]) -> LinearClassifier:
-        """One fold's model for one C, as a scorer takes it."""
-        model = LogisticRegression(
-            C=float(C), fit_intercept=self.fit_intercept, input_scale=self.input_scale
-        )
-        model.coef_, model.intercept_ = coef, intercept
-        model.classes_, model.input_scale_ = self.classes_, self.input_scale_
-        model.n_features_in_ = coef.shape[-1]
-        return model
+        self.n_iter_ = path.n_iter.T.reshape(-1, n_ratios, n_Cs).copy()
 
     def _refit(
-        self, whole: Objective, targets: Targets, path: Path, solver: str, limits: dict[str, Any]
+        self,
+        whole: Objective,
+        targets: Targets,
+        path: Path,
+        scores: NDArray[np.float64],
+        solvers: list[str],
+        limits: dict[str, Any],
     ) -> None:
-        """All rows with the best C, from the mean of the folds."""
-        best = strongest_of_best(np.mean(self.scores_, axis=0), self.Cs_, limits["tol"])
-        self.C_ = float(self.Cs_[best])
-        objective = whole.with_alpha(float(alpha_of(self.C_, targets.total)))
-        start = whole.backend.xp.mean(path.params[best, :, :], axis=0)
-        way = plan(objective, start, solver, learning_rate=1.0, max_iter=limits["max_iter"])
+        """All rows with the best C and share of l1, from the mean of the folds."""
+        k, best = best_place(np.mean(scores, axis=0), self.Cs_, limits["tol"])
+        self.C_, self.l1_ratio_ = float(self.Cs_[best]), float(self.l1_ratios_[k])
+        strength = float(alpha_of(self.C_, targets.total))
+        objective = whole.penalised((1 - self.l1_ratio_) * strength, self.l1_ratio_ * strength)
+        xp, place = whole.backend.xp, k * len(self.Cs_) + best
+        start = xp.astype(xp.mean(path.params[place, :, :], axis=0), whole.dtype)
+        solver = solvers[k]
+
+        def planned(objective: Objective, start: Array) -> Plan:
+            most = limits["max_iter"]
+            return plan(objective, start, solver, learning_rate=1.0, max_iter=most)
+
+        way = planned(objective, start)
         solution: Solution = minimize(way.problem, way.start, way.solver, **limits)
-        params = whole.backend.to_numpy(way.problem.expand(solution.params))
+        way, solution, _ = ended_in_float64(objective, way, solution, planned, **limits)
+        dtype = np.float64 if whole.dtype == whole.backend.xp.float64 else np.float32
+        params, solution, _ = held(way, solution, dtype, limits["tol"])
         self.coef_, self.intercept_ = coefficients(whole.network, params)
-        self.status_ = solution.status
+        self.status_, self.gap_ = solution.status, solution.gap
         self.gradient_norm_, self.objective_ = solution.error, solution.value
 
-    def _average(self, path: Path, tol: float) -> None:
+    def _average(self, path: Path, scores: NDArray[np.float64], tol: float) -> None:
         """The means of each fold's best."""
-        best = np.array([strongest_of_best(scores, self.Cs_, tol) for scores in self.scores_])
-        folds = np.arange(len(best))
+        places = np.array([best_place(own, self.Cs_, tol) for own in scores])
+        folds, ratios, best = np.arange(len(places)), places[:, 0], places[:, 1]
         self.C_ = float(np.mean(self.Cs_[best]))
-        chosen = np.mean(self.coefs_paths_[folds, best], axis=0)
+        self.l1_ratio_ = float(np.mean(self.l1_ratios_[ratios]))
+        chosen = np.mean(self.coefs_paths_[folds, ratios, best], axis=0)
+        best = ratios * len(self.Cs_) + best
         self.coef_ = chosen[:, : self.n_features_in_].copy()
         self.intercept_ = chosen[:, -1].copy() if self.fit_intercept else 0 * chosen[:, 0]
         status = path.status[best, folds]
         self.status_ = max(status, key=list(Status).index)
         self.gradient_norm_ = float(np.max(path.errors[best, folds]))
         self.objective_ = float(np.max(path.values[best, folds]))
+        self.gap_ = float(np.max(path.gaps[best, folds]))
 
     def _judge(self, path: Path, tol: float) -> None:
         """Say aloud where an optimum was not reached."""
         if self.verbose:
             means = np.mean(to_host(self.scores_), axis=0)
-            for C, score in zip(to_host(self.Cs_), means, strict=True):
-                print(f"C {C:.4g}: score {score:.4f}")
+            for ratio, own in zip(to_host(self.l1_ratios_), means, strict=True):
+                for C, score in zip(to_host(self.Cs_), own, strict=True):
+                    print(f"C {C:.4g}, l1_ratio {ratio:.4g}: score {score:.4f}")
             print(f"C {self.C_:.4g} is chosen; {self.status_.name}: {self.status_.value}")
         every = [*path.status.reshape(-1), *([self.status_] if self.refit else [])]
         largest = max(np.max(path.errors), self.gradient_norm_)

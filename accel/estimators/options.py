@@ -9,6 +9,9 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from accel.estimators.arguments import (
     check_choice,
     check_count,
@@ -72,6 +75,34 @@ def options_of(estimator: Any) -> Options:
     )
 
 
+def check_l1_ratio(name: str, value: Any) -> float:
+    """A share of the l1 norm in the penalty."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not 0 <= float(value) <= 1:
+        raise ValueError(f"{name}={value!r} must be a number between 0 (l2) and 1 (l1).")
+    return float(value)
+
+
+def check_l1_ratios(l1_ratios: Any, penalty: Any) -> NDArray[np.float64]:
+    """The shares of the l1 norm that a search chooses among, from scikit-learn's two arguments."""
+    if l1_ratios is None or penalty != "deprecated":
+        own = 0.0 if l1_ratios is None or penalty in ("l1", "l2") else l1_ratios
+        if np.ndim(own) == 0:
+            return np.array([penalty_of(penalty, 1.0, own)[1]])
+        penalty_of(penalty, 1.0, 0.0)
+    if np.ndim(l1_ratios) != 1 or not len(l1_ratios):
+        raise ValueError(f"l1_ratios={l1_ratios!r} must be a list of numbers from 0 to 1.")
+    return np.array([check_l1_ratio(f"l1_ratios[{i}]", one) for i, one in enumerate(l1_ratios)])
+
+
+def solver_for(estimator: Any, l1_ratio: float, n_classes: int) -> str:
+    """The solver of a search's refit: as `solver_of`, without "gd"."""
+    names = [name for name in NEAREST if name != "gd"]
+    check_choice("solver", estimator.solver, names)
+    check_number("intercept_scaling", estimator.intercept_scaling, above=0, finite=True)
+    return nearest(estimator, 1.0, float(l1_ratio), n_classes)
+
+
 def penalty_of(penalty: Any, C: Any, l1_ratio: Any) -> tuple[float, float]:
     """C and l1_ratio, from scikit-learn's three arguments.
 
@@ -92,11 +123,9 @@ def penalty_of(penalty: Any, C: Any, l1_ratio: Any) -> tuple[float, float]:
         Likewise.
     """
     C = check_number("C", C, above=0)
-    ratio = 0.0 if l1_ratio is None else l1_ratio
-    is_number = isinstance(ratio, Real) and not isinstance(ratio, bool)
-    l1_ratio = float(ratio) if is_number else -1.0
-    if not 0 <= l1_ratio <= 1:
-        raise ValueError(f"l1_ratio={ratio!r} must be a number between 0 (l2) and 1 (l1).")
+    if penalty == "elasticnet" and l1_ratio is None:
+        raise ValueError("l1_ratio must be specified when penalty is elasticnet.")
+    l1_ratio = check_l1_ratio("l1_ratio", 0.0 if l1_ratio is None else l1_ratio)
     if penalty == "deprecated":
         return C, l1_ratio
     if penalty is not None:
@@ -108,8 +137,17 @@ def penalty_of(penalty: Any, C: Any, l1_ratio: Any) -> tuple[float, float]:
         stacklevel=5,
     )
     if penalty is None:
+        if C != 1.0:
+            warnings.warn("C has no effect with penalty=None.", UserWarning, stacklevel=5)
         return inf, 0.0
-    return C, PENALTIES.get(penalty, l1_ratio)
+    own = PENALTIES.get(penalty, l1_ratio)
+    if own != l1_ratio and l1_ratio != 0.0:
+        warnings.warn(
+            f"l1_ratio={l1_ratio:g} has no effect with penalty={penalty!r}.",
+            UserWarning,
+            stacklevel=5,
+        )
+    return C, own
 
 
 def solver_of(estimator: Any, options: Options, *, n_classes: int) -> str:
@@ -129,7 +167,11 @@ def solver_of(estimator: Any, options: Options, *, n_classes: int) -> str:
     str
         "auto" or a key of `accel.solvers.SOLVERS`.
     """
-    C, l1_ratio = options.C, options.l1_ratio
+    return nearest(estimator, options.C, options.l1_ratio, n_classes)
+
+
+def nearest(estimator: Any, C: float, l1_ratio: float, n_classes: int) -> str:
+    """`solver_of` with the numbers it needs."""
     name = check_choice("solver", estimator.solver, NEAREST)
     if check_flag("dual", estimator.dual) and name != "liblinear":
         raise ValueError(f"solver={name!r} supports only dual=False, got dual=True.")

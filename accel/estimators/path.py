@@ -18,9 +18,11 @@ from accel.backends.interchange import device_of, to_host
 from accel.estimators.arguments import check_count, check_flag, check_input_scale, check_number
 from accel.estimators.checks import check_targets, check_X
 from accel.estimators.linear import coefficients, linear_objective
+from accel.estimators.options import check_l1_ratio
 from accel.objective import Objective
 from accel.solvers import Status
-from accel.solvers.path import Path, solve_path
+from accel.solvers.path import Path, solve_l1_path, solve_path
+from accel.solvers.status import UNFINISHED
 
 Array = Any
 
@@ -39,8 +41,8 @@ class LogisticPath:
         W transposed, in the dtype of X (float32 or float64).
     intercept : ndarray (n_Cs, 1 or n_classes)
         b.
-    objective, gradient_norm : ndarray (n_Cs,)
-        Objective and max|gradient| at the result.
+    objective, gradient_norm, gap : ndarray (n_Cs,)
+        Objective, max|gradient| and duality gap at the result.
     status : ndarray (n_Cs,) of Status
         How each ended; its value is a sentence that says what to do.
     n_iter : ndarray (n_Cs,)
@@ -55,6 +57,7 @@ class LogisticPath:
     intercept: Any
     objective: NDArray[np.float64]
     gradient_norm: NDArray[np.float64]
+    gap: NDArray[np.float64]
     status: Any
     n_iter: NDArray[np.int32]
     n_passes: int
@@ -65,6 +68,7 @@ def logistic_path(
     y: Any,
     Cs: int | Sequence[float] = 10,
     *,
+    l1_ratio: float = 0.0,
     sample_weight: Any = None,
     class_weight: Any = None,
     fit_intercept: bool = True,
@@ -76,7 +80,7 @@ def logistic_path(
     """Logistic regression for many C values, solved together.
 
     The objective of each is that of `LogisticRegression`; one read of X serves all that are solved
-    at a time.
+    at a time. With an l1 part each starts from the one before.
 
     Parameters
     ----------
@@ -87,6 +91,8 @@ def logistic_path(
     Cs : int or list of float, default=10
         Inverse strengths of the penalty, `inf` for none; an int is that many between 1e-4 and 1e4,
         evenly spaced in their logarithms.
+    l1_ratio : float, default=0.0
+        Share of the l1 norm in the penalty.
     sample_weight : array-like (n_samples,), optional
         Non-negative weights.
     class_weight : dict, "balanced" or None, default=None
@@ -114,7 +120,7 @@ def logistic_path(
     accel.BackendUnavailable
         If a backend was required that cannot be used.
     """
-    grid = check_Cs(Cs)
+    grid, ratio = check_Cs(Cs), check_l1_ratio("l1_ratio", l1_ratio)
     tol, max_iter = check_number("tol", tol, at_least=0), check_count("max_iter", max_iter)
     with device_of(X):
         X = check_X(BaseEstimator(), X, fitting=True)
@@ -128,7 +134,9 @@ def logistic_path(
             fit_intercept=check_flag("fit_intercept", fit_intercept),
             input_scale=check_input_scale(input_scale),
         )
-        path = solve_weightings(whole, targets.weight[:, None], grid, tol=tol, max_iter=max_iter)
+        path = solve_weightings(
+            whole, targets.weight[:, None], grid, tol=tol, max_iter=max_iter, l1_ratio=ratio
+        )
         coef, intercept = coefficients(whole.network, opened.to_numpy(path.params)[:, 0, :])
     warn_of_missed(path.status[:, 0], np.max(path.errors), tol, stacklevel=3)
     return LogisticPath(
@@ -138,6 +146,7 @@ def logistic_path(
         intercept=intercept,
         objective=path.values[:, 0],
         gradient_norm=path.errors[:, 0],
+        gap=path.gaps[:, 0],
         status=path.status[:, 0],
         n_iter=path.n_iter[:, 0],
         n_passes=sum(whole.passes.values()),
@@ -147,7 +156,7 @@ def logistic_path(
 def warn_of_missed(ends: Iterable[Status], largest: float, tol: float, *, stacklevel: int) -> None:
     """Say aloud how many of some fits did not reach the optimum, if any."""
     ends = list(ends)
-    missed = [end for end in ends if end not in (Status.CONVERGED, Status.ROUNDING)]
+    missed = [end for end in ends if end in UNFINISHED]
     if missed:
         warnings.warn(
             f"{len(missed)} of {len(ends)} fits did not reach max|gradient| {tol:.3g} (the "
@@ -176,8 +185,11 @@ def solve_weightings(
     *,
     tol: float,
     max_iter: int,
+    l1_ratio: float = 0.0,
 ) -> Path:
     """`solve_path` for columns of weights (n_samples, n_weightings) of any sum, on the host."""
     totals = weights.sum(axis=0)
     on_device = whole.backend.asarray(weights / totals, dtype=whole.dtype)
+    if l1_ratio:
+        return solve_l1_path(whole, on_device, totals, Cs, l1_ratio, tol=tol, max_iter=max_iter)
     return solve_path(whole, on_device, totals, Cs, tol=tol, max_iter=max_iter)

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.backends.interchange import rows_at
+from accel.backends.interchange import rows_at, to_host
 from accel.estimators.checks import Targets
+from accel.estimators.logistic import LogisticRegression
 from accel.objective import Objective
+from accel.solvers.path import Path
 from accel.stack import Stack
 
 Array = Any
@@ -63,6 +65,8 @@ def accuracies(
         Weighted accuracy.
     """
     backend, xp, n_models = whole.backend, whole.backend.xp, params.shape[0]
+    if params.dtype == xp.float64:
+        whole = whole.in_float64()
     held_out = copy(whole)
     held_out.X = rows_at(whole.X, backend.asarray(test), xp=xp)
     zeros = np.zeros(n_models)
@@ -76,6 +80,78 @@ def accuracies(
     hits = np.concatenate(parts) == label_index[test, None]
     weight = None if sample_weight is None else np.asarray(sample_weight)[test]
     return np.average(hits, axis=0, weights=weight)
+
+
+def held_out_scores(
+    search: Any,
+    X: Array,
+    targets: Targets,
+    whole: Objective,
+    path: Path,
+    folds: Any,
+    params: dict[str, Any],
+) -> NDArray[np.float64]:
+    """(n_folds, n_l1_ratios, n_Cs) scores of each fold's models on the rows it held out.
+
+    Parameters
+    ----------
+    search : LogisticRegressionCV
+        With classes_, Cs_, l1_ratios_ and coefs_paths_.
+    X : array or sparse matrix (n_samples, n_features)
+        All rows.
+    targets : Targets
+        Their labels.
+    whole : Objective
+        Holds all rows, on the device.
+    path : Path
+        The models.
+    folds : list of tuple of ndarray
+        Rows to train on and rows held out.
+    params : dict
+        Metadata for the scorer.
+
+    Returns
+    -------
+    ndarray
+        Scores.
+    """
+    tests = [test for _, test in folds]
+    shape = (len(tests), len(search.l1_ratios_), len(search.Cs_))
+    if search.scoring is None and set(params) <= {"sample_weight"}:
+        weight = params.get("sample_weight")
+        found = [
+            accuracies(whole, path.params[:, f, :], test, targets.index, weight)
+            for f, test in enumerate(tests)
+        ]
+        return np.stack(found).reshape(shape)
+    coef = search.coefs_paths_[..., : whole.network.n_in]
+    intercept = search.coefs_paths_[..., -1] if whole.network.bias else 0 * coef[..., 0]
+    models = [
+        [
+            _model(search, C, ratio, coef[f, k, j], intercept[f, k, j])
+            for k, ratio in enumerate(search.l1_ratios_)
+            for j, C in enumerate(search.Cs_)
+        ]
+        for f in range(len(tests))
+    ]
+    y = targets.classes[targets.index]
+    return scores_of(search._scorer(), models, to_host(X), y, tests, params).reshape(shape)
+
+
+def _model(
+    search: Any, C: float, ratio: float, coef: NDArray[Any], intercept: NDArray[Any]
+) -> LogisticRegression:
+    """One fold's model for one C, as a scorer takes it."""
+    model = LogisticRegression(
+        C=float(C),
+        l1_ratio=float(ratio),
+        fit_intercept=search.fit_intercept,
+        input_scale=search.input_scale,
+    )
+    model.coef_, model.intercept_ = coef, intercept
+    model.classes_, model.input_scale_ = search.classes_, search.input_scale_
+    model.n_features_in_ = coef.shape[-1]
+    return model
 
 
 def scores_of(
@@ -146,6 +222,32 @@ def strongest_of_best(scores: NDArray[np.float64], Cs: NDArray[np.float64], tol:
     with np.errstate(invalid="ignore"):
         best = np.flatnonzero(scores >= np.nanmax(scores) - tol)
     return int(best[np.argmin(Cs[best])])
+
+
+def best_place(scores: NDArray[np.float64], Cs: NDArray[np.float64], tol: float) -> tuple[int, int]:
+    """Places of the share of l1 and of the C with the best of scores (n_l1_ratios, n_Cs).
+
+    The first share that has it, and there the smallest C, see `strongest_of_best`.
+    """
+    highest = np.nanmax(scores, axis=1, initial=-np.inf)
+    k = int(np.argmax(highest >= np.max(highest) - tol))
+    return k, strongest_of_best(scores[k], Cs, tol)
+
+
+def legacy(model: Any) -> dict[str, Any]:
+    """Attributes in the shapes that scikit-learn had before 1.8: dicts by class, arrays of C."""
+    classes = model.classes_ if len(model.classes_) > 2 else model.classes_[1:]
+    paths, scores, n_iter = model.coefs_paths_, model.scores_, model.n_iter_
+    if model.l1_ratios is not None:  # C before l1_ratios there
+        paths, scores, n_iter = (np.swapaxes(array, 1, 2) for array in (paths, scores, n_iter))
+    keys = classes.tolist()
+    return {
+        "coefs_paths_": {key: paths[..., k, :] for k, key in enumerate(keys)},
+        "scores_": dict.fromkeys(keys, scores),
+        "n_iter_": n_iter[None],
+        "C_": np.full(len(keys), model.C_),
+        "l1_ratio_": np.full(len(keys), model.l1_ratio_),
+    }
 
 
 def _with_labels(scorer: Any, classes: NDArray[Any]) -> Any:

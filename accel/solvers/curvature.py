@@ -34,8 +34,8 @@ DAMPING = (1e-9, 1e-5, 1e-2)
 FREE = {"float64": 1e-10, "float32": 1e-5}
 
 
-def hessian(quadratic: Any) -> Array:
-    r"""The exact Hessian, float64.
+def hessian(quadratic: Any, columns: Array | None = None) -> Array:
+    r"""The exact Hessian, float64, of all parameters or of those of some columns.
 
     .. math:: H = \sum_i s_i\, (\tilde x_i \tilde x_i^\top) \otimes C_i + \alpha\, \mathrm{diag}
 
@@ -43,33 +43,40 @@ def hessian(quadratic: Any) -> Array:
     ----------
     quadratic : Standardised
         The second-order model.
+    columns : array (m,) of int, optional
+        Places of columns of `design`, the last of which is the intercept's; all where not given.
 
     Returns
     -------
-    array (n_params, n_params)
+    array (n_params, n_params) or (m n_outputs, m n_outputs)
         In the order of the parameters, on the device.
     """
     xp, network, linear = quadratic.backend.xp, quadratic.network, quadratic.problem
     width, K = network.n_in + network.bias, network.n_out
+    penalty = xp.astype(quadratic.penalty, xp.float64)
+    if columns is not None:
+        penalty = xp.take(xp.reshape(penalty, (width, K)), columns, axis=0)
+        penalty, width = xp.reshape(penalty, (-1,)), columns.shape[0]
     eye = partial(xp.eye, dtype=xp.float64, device=quadratic.backend.device)
     unit = eye(K)
 
     def block(X: Array, rows: slice) -> Array:
         X, Y = quadratic.design(X), xp.astype(linear.Y[rows, :], xp.float64, copy=False)
+        X = X if columns is None else xp.take(X, columns, axis=1)
         s = xp.astype(linear.weights[rows], xp.float64, copy=False)[:, None]
-        columns = []
+        blocks = []
         for k in range(K):
             raw = unit[k, :] + 0 * X[:, :1]
             _, C = linear.loss.loss_gradient(Y, raw, xp=xp)  # column k of every C_i
             right = X[:, :, None] * (s * C)[:, None, :]
             right = xp.reshape(right, (X.shape[0], width * K))
-            columns.append(xp.reshape(X.T @ right, (width, 1, width, K)))
-        return xp.concat(columns, axis=1)
+            blocks.append(xp.reshape(X.T @ right, (width, 1, width, K)))
+        return xp.concat(blocks, axis=1)
 
     linear.passes["Hessian"] += 1
-    H = sum(linear.map_rows(block, 8 * (2 + K) * width))
+    H = sum(linear.map_rows(block, 8 * (2 + K) * (network.n_in + network.bias)))
     H = xp.reshape(H, (width * K, width * K))
-    return H + eye(width * K) * xp.astype(quadratic.penalty, xp.float64)
+    return H + eye(width * K) * penalty
 
 
 def newton_steps(quadratic: Any, gradient: Array) -> Iterator[Array]:

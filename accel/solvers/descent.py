@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from accel.solvers.certificate import eps_of
 from accel.solvers.line_search import VALUE_NOISE, Point, wolfe_search
-from accel.solvers.loop import State, eps_of, evaluate
+from accel.solvers.loop import State, evaluate
 
 Array = Any
 

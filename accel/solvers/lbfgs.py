@@ -10,6 +10,7 @@ from accel.solvers.descent import descend
 from accel.solvers.loop import State, evaluate
 
 Array = Any
+WINDOW = 8  # updates whose gain tells of what is left
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,11 @@ class LBFGS:
         if sy > 0:
             s, y = following.params - state.params, following.gradient - state.gradient
             memory = (*memory, (s, y, sy))
-        return replace(following, memory=memory[max(0, len(memory) - self.n_pairs) :])
+        memory = memory[max(0, len(memory) - self.n_pairs) :]
+        # a few pairs know little of most directions: what the last ones gained, about s'y / 2 each,
+        # may come again
+        least = 0.0 if self.inverse else sum(sy for _, _, sy in memory[-WINDOW:]) / 2
+        return replace(following, memory=memory, least=least)
 
 
 def _direction(state: State, xp: Any, inverse: Callable[[Array], Array] | None) -> Array:

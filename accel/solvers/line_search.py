@@ -14,6 +14,9 @@ from typing import Any
 
 SUFFICIENT_DECREASE = 1e-4  # c1
 CURVATURE = 0.9  # c2
+# A loss of at least zero that would fall by more than this part of itself on the way back: the step
+# went past the minimum, to where the loss is saturated and tells little of the way.
+OVERSHOT = 0.5
 HALVINGS = 30  # of a step that must decrease enough
 VALUE_NOISE = 4.0  # rounding of a value, in units of its last digit
 GROWTH = 10.0
@@ -92,6 +95,8 @@ def _decreases(point: Point, start: Point) -> bool:
 
 def _acceptable(point: Point, start: Point, rounding: float) -> bool:
     if not point.is_finite or abs(point.slope) > -CURVATURE * start.slope:
+        return False
+    if point.value > 0 and point.step * point.slope > OVERSHOT * point.value:
         return False
     by_slope = (
         point.value <= start.value + rounding

@@ -6,17 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from math import isfinite, sqrt
+from math import isfinite
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from accel.interrupts import SureInterrupts
+from accel.solvers.certificate import NOISE, Certificate, eps_of, foretold
 from accel.solvers.status import Status
 
 Array = Any
-NOISE = 16.0  # what the sums of a value lose, in units of its last digit
-ROUNDING = 8.0  # of a gradient, in units of the last digit of its terms
 MOST_IDLE = 10  # updates at the level of rounding that may pass without progress
 
 
@@ -38,6 +37,12 @@ class State:
         No lower value can be found from here.
     promise : float
         Decrease that the direction of the last update, or the failed one, promised.
+    decrease : float
+        Of the value in the last update.
+    least : float
+        What is left is not taken for less than this.
+    left : float
+        Estimate of the decrease that is still to be had.
     idle : int
         Consecutive updates that promised no decrease beyond rounding and brought no progress.
     mark : tuple of float or None
@@ -52,6 +57,9 @@ class State:
     memory: Any = None
     stalled: bool = False
     promise: float = float("inf")
+    decrease: float = float("inf")
+    least: float = 0.0
+    left: float = float("inf")
     idle: int = 0
     mark: tuple[float, float] | None = None
 
@@ -124,7 +132,10 @@ class Solution:
     params : array (n_params,)
         On the device.
     value, error : float
-        Objective and max|gradient| at params.
+        Objective and max|gradient| at params, in float64 whatever the dtype of the arithmetic.
+    gap : float
+        Duality gap there: the most by which the objective can still fall. The value itself where
+        no penalty bounds it.
     status : Status
         How it ended.
     n_iter, n_evals : int
@@ -140,6 +151,7 @@ class Solution:
     params: Array
     value: float
     error: float
+    gap: float
     status: Status
     n_iter: int
     n_evals: int
@@ -152,8 +164,16 @@ class Solution:
         again = f" (from iteration {self.resumed} of the checkpoint on)" if self.resumed else ""
         return (
             f"{self.status.name} after {self.n_iter} iterations{again}, objective "
-            f"{self.value:.8g}, max|gradient| {self.error:.3g}, tol {tol:.3g}: {self.status.value}"
+            f"{self.value:.8g}, max|gradient| {self.error:.3g}, tol {tol:.3g}, "
+            f"{self.bound}: {self.status.value}"
         )
+
+    @property
+    def bound(self) -> str:
+        """What the duality gap says, in words."""
+        if not self.gap < abs(self.value):
+            return "no bound on what is left"
+        return f"at most {self.gap:.2g} above the minimum"
 
 
 class Solver(Protocol):
@@ -182,13 +202,17 @@ def minimize(
     resume: Snapshot | None = None,
     keep: Callable[[Snapshot], Any] | None = None,
 ) -> Solution:
-    """Lower the objective until max|gradient| <= tol.
+    """Lower the objective until max|gradient| <= tol and what is left to gain does not matter.
+
+    It does not where the duality gap, or the decrease that the last updates foretell, is at most
+    tol times the objective. Of a network, which is not convex, the gradient alone is judged.
 
     Parameters
     ----------
     objective : Objective
         Or a change of its variables: has ``value_and_grad``, ``error``, ``certify``, ``expand``,
-        ``effort``, ``backend``; for the Newton methods a `Standardised`.
+        ``effort``, ``backend``, ``is_convex``, ``gap``, ``alpha``, ``l1``; for the Newton methods a
+        `Standardised`.
     params : array (n_params,)
         Start, on the backend's device; not modified.
     solver : Solver
@@ -231,7 +255,7 @@ def _walk(
     """The loop of `minimize`."""
     began = time.perf_counter() - (resume.elapsed_s if resume else 0.0)
     first = resume or Snapshot(_quietly(solver.init, objective, params))
-    certificate = _Certificate(objective, tol, first.ratio)
+    certificate = Certificate(objective, tol, first.ratio)
     state, ratio, history, n_iter = first.state, first.ratio, [*first.history], len(first.history)
 
     def progress() -> Progress:
@@ -266,7 +290,7 @@ def _walk(
         status = Status.INTERRUPTED
     unsaved = unsaved or _unkept(keep, partial(snapshot, status))
     status = Status.UNSAVED if unsaved or status is None else status
-    numbers = state.value, certificate.error(state), status, n_iter, state.n_evals
+    numbers = *certificate.look(state), status, n_iter, state.n_evals
     return Solution(state.params, *numbers, tuple(history[:n_iter]), len(first.history), unsaved)
 
 
@@ -300,14 +324,10 @@ def evaluate(objective: Any, params: Array, *more: Any) -> tuple[Array, tuple[fl
     return gradient, objective.backend.scalars(value, objective.error(params, gradient), *extras)
 
 
-def eps_of(array: Array, xp: Any) -> float:
-    """The last digit of one in the dtype of an array."""
-    return float(xp.finfo(array.dtype).eps)
-
-
 def _counted(objective: Any, state: State, following: State) -> State:
     """The following state, with the count of updates since the last progress."""
     eps = eps_of(state.params, objective.backend.xp)
+    following = foretold(state, following)
     value, error = state.mark or (state.value, state.error)
     progressed = following.value < value - eps * abs(value) or following.error <= 0.5 * error
     if progressed or following.promise > NOISE * eps * abs(value):
@@ -315,61 +335,25 @@ def _counted(objective: Any, state: State, following: State) -> State:
     return replace(following, idle=state.idle + 1, mark=(value, error))
 
 
-def _is_rounding(objective: Any, state: State) -> bool:
-    """Whether what is left of the gradient is rounding, or too small to lower the value.
-
-    The first by the size of the terms it is summed from. The second where the last direction
-    promised nothing and the gradient allows it to be right: at a distance of r |f| from the minimum
-    a gradient is at most of the order of sqrt(r |f|) in units of its column.
-    """
-    if not hasattr(objective, "rounding"):
-        return False
-    eps = eps_of(state.params, objective.backend.xp)
-    with np.errstate(all="ignore"):
-        numbers = objective.rounding(state.params, state.gradient)
-        relative, size = objective.backend.scalars(*numbers)
-    if relative <= ROUNDING * eps * (1 + size):
-        return True
-    return state.idle > 0 and relative <= 4 * sqrt(NOISE * eps * abs(state.value))
-
-
-class _Certificate:
-    """max|gradient| in the user's coordinates, of which state.error may be a cheap lower bound."""
-
-    def __init__(self, objective: Any, tol: float, ratio: float) -> None:
-        self.objective, self.tol, self.ratio = objective, tol, ratio
-        self._of: State | None = None
-        self._error = 0.0
-
-    def holds(self, state: State) -> bool:
-        """Whether it is at most tol; an exact look waits until the last one's ratio allows it."""
-        return state.error * self.ratio <= self.tol and self.error(state) <= self.tol
-
-    def error(self, state: State) -> float:
-        """It, exactly; taken once a state."""
-        if self._of is not state:
-            with np.errstate(all="ignore"):
-                exact = self.objective.certify(state.params, state.gradient)
-            (self._error,) = self.objective.backend.scalars(exact)
-            self._of = state
-            self.ratio = max(1.0, self._error / state.error) if state.error > 0 else 1.0
-        return self._error
-
-
 def _outcome(
-    certificate: _Certificate, state: State, history: list[float], max_iter: int
+    certificate: Certificate, state: State, history: list[float], max_iter: int
 ) -> Status | None:
     """Why to stop at this state, or None to go on."""
     if not _is_finite(state):
         return Status.DIVERGED
-    if certificate.holds(state):
-        return Status.CONVERGED
+    if certificate.may_hold(state):
+        is_low, is_separable = certificate.is_low(state), certificate.is_separable(state)
+        if (is_low or is_separable) and certificate.error(state) <= certificate.tol:
+            return Status.CONVERGED if is_low else Status.SEPARABLE
     if state.stalled or state.idle > MOST_IDLE:
         # the cheap bound may be above tol where the exact error is not
         if certificate.error(state) <= certificate.tol:
             return Status.CONVERGED
-        rounding = _is_rounding(certificate.objective, state)
-        return Status.ROUNDING if rounding else Status.STALLED
+        eps = eps_of(state.params, certificate.objective.backend.xp)
+        is_rounding = certificate.objective.is_convex and (
+            state.promise <= NOISE * eps * abs(state.value)
+        )
+        return Status.ROUNDING if is_rounding else Status.STALLED
     if len(history) >= max_iter:
         grew = bool(history) and state.value > history[0]
         return Status.DIVERGED if grew else Status.MAX_ITER

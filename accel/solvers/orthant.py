@@ -7,9 +7,10 @@ from math import sqrt
 from typing import Any, ClassVar
 
 from accel.penalties import minimum_norm_subgradient
+from accel.solvers.certificate import eps_of
 from accel.solvers.curvature import face_metric
 from accel.solvers.line_search import HALVINGS, SUFFICIENT_DECREASE, VALUE_NOISE
-from accel.solvers.loop import State, eps_of, evaluate
+from accel.solvers.loop import State, evaluate
 from accel.solvers.newton_cg import LARGEST_FORCING, conjugate_gradients
 
 Array = Any

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.conditioning import coordinates
+from accel.backends.interchange import namespace
+from accel.conditioning import coordinates, look, suited
+from accel.conditioning.standardised import Coordinates
 from accel.objective import Objective
 from accel.penalties import alpha_of
-from accel.solvers.together import minimize_together
+from accel.solvers.exactly import ended_in_float64
+from accel.solvers.loop import minimize
+from accel.solvers.planning import Plan, plan
+from accel.solvers.status import Status
+from accel.solvers.together import Solutions, minimize_together
 from accel.stack import Stack
 
 Array = Any
@@ -31,8 +37,8 @@ class Path:
     ----------
     params : array (n_Cs, n_weightings, n_params)
         In the user's coordinates, on the device.
-    values, errors : ndarray (n_Cs, n_weightings)
-        Objectives and max|gradient| there.
+    values, errors, gaps : ndarray (n_Cs, n_weightings)
+        Objectives, max|gradient| and duality gaps there.
     status : ndarray (n_Cs, n_weightings) of Status
         How each ended.
     n_iter : ndarray (n_Cs, n_weightings)
@@ -42,6 +48,7 @@ class Path:
     params: Array
     values: NDArray[np.float64]
     errors: NDArray[np.float64]
+    gaps: NDArray[np.float64]
     status: NDArray[Any]
     n_iter: NDArray[np.int32]
 
@@ -87,8 +94,12 @@ def solve_path(
     would keep what it learned from the rows held out.
     """
     backend, xp, n_folds = whole.backend, whole.backend.xp, len(totals)
-    here = coordinates(whole, weights.dtype)
     zero = backend.asarray(np.zeros((n_folds, whole.network.n_params)), dtype=weights.dtype)
+    with np.errstate(all="ignore"):
+        if whole.network.bias:
+            whole, zero, _ = suited(whole, zero, look(whole))
+            weights = xp.astype(weights, whole.dtype)
+        here = coordinates(whole, weights.dtype)
     order = np.argsort(Cs, kind="stable")
     solved: list[tuple[float, Array]] = []  # C and its (n_weightings, n_params)
     parts = []
@@ -97,23 +108,127 @@ def solve_path(
         alphas = alpha_of(Cs[chunk, None], totals)
         which = np.tile(np.arange(n_folds), len(chunk))
         stack = Stack(whole, weights, which, alphas.reshape(-1))
-        problem = here.of(stack, stack, starts)
-        found = minimize_together(problem, problem.start, tol=tol, max_iter=max_iter)
-        params = xp.reshape(problem.expand(found.params), (len(chunk), n_folds, -1))
+        found = _solved(stack, here, starts, tol=tol, max_iter=max_iter)
+        params = xp.reshape(found.params, (len(chunk), n_folds, -1))
         solved += [(float(C), params[k, :, :]) for k, C in enumerate(Cs[chunk])]
         parts.append(found)
     back = np.argsort(order)
 
-    def joined(values: Any) -> Any:
+    def in_order(values: Any) -> Any:
         return np.concatenate(values).reshape(len(Cs), n_folds)[back]
 
     return Path(
-        params=xp.stack([solved[k][1] for k in back]),
-        values=joined([part.values for part in parts]),
-        errors=joined([part.errors for part in parts]),
-        status=joined([np.array(part.status, dtype=object) for part in parts]),
-        n_iter=joined([part.n_iter for part in parts]),
+        params=whole.expand(xp.stack([solved[k][1] for k in back])),
+        values=in_order([part.values for part in parts]),
+        errors=in_order([part.errors for part in parts]),
+        gaps=in_order([part.gaps for part in parts]),
+        status=in_order([np.array(part.status, dtype=object) for part in parts]),
+        n_iter=in_order([part.n_iter for part in parts]),
     )
+
+
+def joined(paths: list[Path]) -> Path:
+    """Paths over the same weightings, one after the other."""
+    xp = namespace(paths[0].params)
+    names = ("values", "errors", "gaps", "status", "n_iter")
+    rest = {name: np.concatenate([getattr(path, name) for path in paths]) for name in names}
+    dtype = max((path.params.dtype for path in paths), key=str)
+    params = xp.concat([xp.astype(path.params, dtype) for path in paths])
+    return Path(params=params, **rest)
+
+
+def solve_l1_path(
+    whole: Objective,
+    weights: Array,
+    totals: NDArray[np.float64],
+    Cs: NDArray[np.float64],
+    l1_ratio: float,
+    *,
+    tol: float,
+    max_iter: int,
+) -> Path:
+    r"""The same with a share of the l1 norm in the penalty, one problem after the other.
+
+    Parameters
+    ----------
+    whole, weights, totals, Cs : object
+        As in `solve_path`.
+    l1_ratio : float
+        The share, above 0.
+    tol, max_iter : object
+        As in `solve_path`.
+
+    Returns
+    -------
+    Path
+        In the order of Cs.
+
+    Notes
+    -----
+    Of each weighting from small C, where most coefficients are zero, to large, each from the one
+    before: the working set of one is nearly that of the next.
+    """
+    xp, backend = whole.backend.xp, whole.backend
+    shape = len(Cs), len(totals)
+    numbers = {name: np.zeros(shape) for name in ("values", "errors", "gaps")}
+    status, n_iter = np.empty(shape, dtype=object), np.zeros(shape, dtype=np.int32)
+    found: list[list[Any]] = [[None] * shape[1] for _ in Cs]
+    zero = backend.asarray(np.zeros(whole.network.n_params), dtype=whole.dtype)
+
+    def planned(objective: Objective, start: Array) -> Plan:
+        name = "auto" if objective.l1 is None else "orthant"
+        return plan(objective, start, name, learning_rate=1.0, max_iter=max_iter)
+
+    for fold, total in enumerate(totals):
+        start = zero
+        for k in np.argsort(Cs, kind="stable"):
+            strength = float(alpha_of(Cs[k], total))
+            penalties = (1 - l1_ratio) * strength, l1_ratio * strength
+            objective = whole.weighing(weights[:, fold]).penalised(*penalties)
+            way = planned(objective, start)
+            one = minimize(way.problem, way.start, way.solver, tol=tol, max_iter=max_iter)
+            if one.status is Status.INTERRUPTED:
+                raise KeyboardInterrupt
+            way, one, _ = ended_in_float64(objective, way, one, planned, tol=tol, max_iter=max_iter)
+            users = way.problem.expand(one.params)
+            start = xp.astype(users, whole.dtype)
+            found[k][fold] = start
+            status[k, fold], n_iter[k, fold] = one.status, one.n_iter
+            for name, number in (("values", one.value), ("errors", one.error), ("gaps", one.gap)):
+                numbers[name][k, fold] = number
+    params = xp.stack([xp.stack(row) for row in found])
+    return Path(params=params, status=status, n_iter=n_iter, **numbers)
+
+
+def _solved(
+    stack: Stack, here: Coordinates, starts: Array, *, tol: float, max_iter: int
+) -> Solutions:
+    """The solutions of a stack, in its coordinates; in float64 what float32 could not decide."""
+    xp, backend = stack.backend.xp, stack.backend
+    problem = here.of(stack, stack, starts)
+    found = minimize_together(problem, problem.start, tol=tol, max_iter=max_iter)
+    found = replace(found, params=problem.leave(found.params))
+    undecided = np.array([one in (Status.ROUNDING, Status.STALLED) for one in found.status])
+    if found.params.dtype == xp.float64 or not undecided.any():
+        return found
+    places = np.flatnonzero(undecided)
+    exact = Stack(
+        stack.whole.in_float64("value and gradient"),
+        xp.astype(stack.weights, xp.float64),
+        stack.which[places],
+        stack.alphas[places],
+    )
+    begin = xp.astype(xp.take(found.params, backend.asarray(places), axis=0), xp.float64)
+    again = _solved(exact, coordinates(exact.whole, xp.float64), begin, tol=tol, max_iter=max_iter)
+    params = backend.to_numpy(found.params)
+    params[places] = backend.to_numpy(again.params)
+    status = list(found.status)
+    for place, one in zip(places, again.status, strict=True):
+        status[place] = one
+    for name in ("values", "errors", "gaps"):
+        getattr(found, name)[places] = getattr(again, name)
+    found.n_iter[places] += again.n_iter
+    return replace(found, params=backend.asarray(params), status=status)
 
 
 def _chunks(order: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from accel.conditioning import Standardised, coordinates, row_space
+from accel.cluster import is_distributed
+from accel.conditioning import Standardised, coordinates, look, row_space, suited
 from accel.objective import Objective
 from accel.solvers.curvature import affordable
 from accel.solvers.gd import GradientDescent
@@ -18,6 +19,7 @@ from accel.solvers.loop import Progress, Solver, minimize
 from accel.solvers.newton import NewtonCholesky
 from accel.solvers.newton_cg import NewtonCG
 from accel.solvers.orthant import OrthantNewton
+from accel.solvers.proximal import ProximalNewton
 from accel.solvers.sampling import sample_newton
 from accel.solvers.status import Status
 
@@ -29,9 +31,15 @@ SOLVERS: dict[str, Callable[[float], Solver]] = {
     "newton-cg": lambda learning_rate: NewtonCG(),  # noqa: ARG005
     "newton-cholesky": lambda learning_rate: NewtonCholesky(),  # noqa: ARG005
     "orthant": lambda learning_rate: OrthantNewton(),  # noqa: ARG005
+    "prox-newton": lambda learning_rate: ProximalNewton(),  # noqa: ARG005
     "gd": GradientDescent,
 }
-REASONS = {"orthant": "Solver orthant: Newton on the orthants of the l1 penalty, exact zeros."}
+REASONS = {
+    "orthant": "Solver orthant: Newton on the orthants of the l1 penalty, exact zeros.",
+    "prox-newton": "Solver prox-newton: Newton on what the l1 penalty leaves, exact zeros.",
+}
+# Operations of a Hessian of all parameters up to which one of those at work is always affordable.
+PROXIMAL_FLOPS = 1e10
 FROM_SAMPLE = "Solver lbfgs: one read of X an update, with the Hessian of a sample."
 TOO_POOR = "Solver lbfgs: too few rows at hand for a Hessian."
 # A Hessian of this many parameters is factored in the time of a few calls, whatever the number of
@@ -52,8 +60,10 @@ class Plan:
 
     Parameters
     ----------
+    objective : Objective
+        As it is computed: in what arithmetic, less which numbers.
     problem : Objective, RowSpace or Standardised
-        What is minimised.
+        What is minimised, in whatever coordinates.
     start : array (n_params,)
         Start in its coordinates, on the device.
     solver : Solver
@@ -66,6 +76,7 @@ class Plan:
         Passes over the rows of a reduced problem, by what they are for.
     """
 
+    objective: Objective
     problem: Any
     start: Array
     solver: Solver
@@ -97,27 +108,39 @@ def plan(
     Plan
         What to do.
     """
+    likely = SOLVERS["newton-cg" if solver_name == "auto" else solver_name](learning_rate)
+    reasons: list[str] = []
+    columns = None
+    if likely.may_condition and objective.network.bias:
+        with np.errstate(all="ignore"):
+            columns = look(objective)
+            given = objective
+            objective, start, reasons = suited(objective, start, columns)
+        if objective is not given:
+            columns = None
     if objective.sample is not objective:
-        return _plan_by_sample(objective, start, solver_name, learning_rate)
+        return _plan_by_sample(objective, start, solver_name, learning_rate, reasons, columns)
+    if solver_name == "orthant":
+        solver_name, objective, start = _for_l1(objective, start)
     problem: Any = objective
-    linear, reasons = objective, []
+    linear = objective
     if solver_name != "gd" and _is_worse_than_zero(objective, start):
         start = objective.backend.xp.zeros_like(start)
         reasons.append("Start: zero, where the objective is lower than at the start given.")
     n, d = objective.X.shape
     few = solver_name == "auto" and _is_few(n, objective.network)
-    likely = SOLVERS["newton-cg" if solver_name == "auto" else solver_name](learning_rate)
     if not few:
         with np.errstate(all="ignore"):  # a Gram matrix that overflows is refused by its pivots
             reduced = row_space(objective, start, likely.expected_passes(max_iter))
         if reduced is not None:
             problem, linear, start = reduced, reduced.reduced, reduced.start
+            columns = None
             reasons.append(
                 f"Row space: {n} rows span the gradients, so {n} coordinates replace {d}."
             )
     if likely.may_condition:
         with np.errstate(all="ignore"):
-            here = coordinates(linear, start.dtype)
+            here = coordinates(linear, start.dtype, columns)
             problem = here.of(problem, linear, start)
         start = problem.start
         reasons += _of_columns(problem)
@@ -127,6 +150,7 @@ def plan(
     else:
         reasons += _asked_for(solver_name)
     return Plan(
+        objective,
         problem,
         start,
         SOLVERS[solver_name](learning_rate),
@@ -137,7 +161,12 @@ def plan(
 
 
 def _plan_by_sample(
-    objective: Objective, start: Array, solver_name: str, learning_rate: float
+    objective: Objective,
+    start: Array,
+    solver_name: str,
+    learning_rate: float,
+    reasons: list[str],
+    columns: Any,
 ) -> Plan:
     """Where X is brought anew for every pass: passes are dear, the sampled rows are at hand.
 
@@ -148,15 +177,16 @@ def _plan_by_sample(
     name = "lbfgs" if solver_name in ("auto", "newton-cholesky") else solver_name
     solver = SOLVERS[name](learning_rate)
     if not solver.may_condition:
-        return Plan(objective, start, solver, solver_name, _asked_for(solver_name), Counter())
-    sample, reasons = objective.sample, list[str]()
+        asked = _asked_for(solver_name)
+        return Plan(objective, objective, start, solver, solver_name, asked, Counter())
+    sample = objective.sample
     rows = sample.X.shape[0]
     is_rich = _is_rich(rows, objective.network)
     if is_rich:
         start, why = _start_by_sample(sample, start, learning_rate)
         reasons.append(why)
     with np.errstate(all="ignore"):
-        problem = coordinates(objective, start.dtype).of(objective, objective, start)
+        problem = coordinates(objective, start.dtype, columns).of(objective, objective, start)
     reasons += _of_columns(problem)
     if solver_name == "newton-cholesky":
         reasons.append("newton-cholesky needs all rows at hand; the optimum is the same.")
@@ -167,7 +197,7 @@ def _plan_by_sample(
         reasons.append(TOO_POOR)
     else:
         reasons += _asked_for(solver_name)
-    return Plan(problem, problem.start, solver, name, tuple(reasons), Counter())
+    return Plan(objective, problem, problem.start, solver, name, tuple(reasons), Counter())
 
 
 def _start_by_sample(sample: Objective, start: Array, learning_rate: float) -> tuple[Array, str]:
@@ -195,7 +225,8 @@ def _start_by_sample(sample: Objective, start: Array, learning_rate: float) -> t
     if given - found.value <= accuracy:
         return start, f"Start: as given; {rows} sampled rows know no better."
     why = f"Start: the optimum of {rows} sampled rows, {found.n_iter} updates."
-    return way.problem.expand(found.params), why
+    expanded = sample.enter(way.problem.expand(found.params))
+    return sample.backend.xp.astype(expanded, start.dtype), why
 
 
 def _until_gain_is_below(least: float) -> Callable[[Progress], bool]:
@@ -296,6 +327,16 @@ def _is_worse_than_zero(objective: Objective, start: Array) -> bool:
         values = [objective.value_and_grad(point)[0] for point in (start, xp.zeros_like(start))]
         given, zero = backend.scalars(*values)
     return not given <= zero
+
+
+def _for_l1(objective: Objective, start: Array) -> tuple[str, Objective, Array]:
+    """The solver for an l1 penalty, the objective in its arithmetic, and the start."""
+    n, n_params = objective.X.shape[0], objective.network.n_params
+    if is_distributed(objective.X) or n * n_params**2 > PROXIMAL_FLOPS:
+        return "orthant", objective, start
+    # the Hessian is float64, and the steps follow flat valleys
+    objective = objective.in_float64("value and gradient")
+    return "prox-newton", objective, objective.backend.xp.astype(start, objective.dtype)
 
 
 def _is_few(n: int, network: Any) -> bool:

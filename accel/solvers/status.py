@@ -8,13 +8,21 @@ from enum import Enum
 class Status(Enum):
     """How a fit ended; the value is a sentence that says what to do."""
 
-    CONVERGED = "max|gradient| is at most tol: nothing to do."
+    CONVERGED = (
+        "max|gradient| is at most tol, and what is left to gain does not matter: nothing to do."
+    )
+    SEPARABLE = (
+        "the classes can be told apart without error and no penalty holds the coefficients, which "
+        "would grow for ever: lower C, or take them as they are, large enough for max|gradient| "
+        "to be at most tol."
+    )
     ROUNDING = (
         "the objective is at its minimum to the last digits that its dtype holds: nothing to do; "
         "max|gradient| is above tol by rounding only."
     )
     MAX_ITER = (
-        "max_iter ended the fit before max|gradient| came down to tol: raise max_iter or tol."
+        "max_iter ended the fit before max|gradient| came down to tol and nothing was left to "
+        "gain: raise max_iter or tol."
     )
     STALLED = (
         "rounding hides any further decrease of the objective: raise tol, scale X, or pass X as "

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.solvers.certificate import CAUTION, FORETOLD, HELD, NOISE, eps_of
 from accel.solvers.curvature import metric
 from accel.solvers.line_search import HALVINGS, SUFFICIENT_DECREASE, VALUE_NOISE
-from accel.solvers.loop import MOST_IDLE, NOISE, eps_of
+from accel.solvers.loop import MOST_IDLE
 from accel.solvers.newton_cg import NewtonCG, conjugate_gradients, forcing
 from accel.solvers.status import Status
 
@@ -30,8 +31,8 @@ class Solutions:
     ----------
     params : array (n_problems, n_params)
         On the device.
-    values, errors : ndarray (n_problems,)
-        Objectives and max|gradient| at params.
+    values, errors, gaps : ndarray (n_problems,)
+        Objectives, max|gradient| and duality gaps at params.
     status : list of Status
         How each ended.
     n_iter : ndarray (n_problems,)
@@ -41,6 +42,7 @@ class Solutions:
     params: Array
     values: NDArray[np.float64]
     errors: NDArray[np.float64]
+    gaps: NDArray[np.float64]
     status: list[Status]
     n_iter: NDArray[np.int32]
 
@@ -53,6 +55,7 @@ class _Point:
     gradient: Array
     value: NDArray[np.float64]
     error: NDArray[np.float64]
+    gap: NDArray[np.float64]
 
     def take(self, places: NDArray[np.intp], backend: Any) -> _Point:
         """The points of some problems."""
@@ -60,7 +63,8 @@ class _Point:
         params, gradient = (
             backend.xp.take(array, on_device, axis=0) for array in (self.params, self.gradient)
         )
-        return _Point(params, gradient, self.value[places], self.error[places])
+        numbers = (array[places] for array in (self.value, self.error, self.gap))
+        return _Point(params, gradient, *numbers)
 
     def where(self, changed: NDArray[np.bool_], other: _Point, backend: Any) -> _Point:
         """The other point for the problems that have changed."""
@@ -70,11 +74,12 @@ class _Point:
             backend.xp.where(on_device, other.gradient, self.gradient),
             np.where(changed, other.value, self.value),
             np.where(changed, other.error, self.error),
+            np.where(changed, other.gap, self.gap),
         )
 
 
 def minimize_together(stack: Any, params: Array, *, tol: float, max_iter: int) -> Solutions:
-    r"""Lower the objectives of a stack until every max|gradient| <= tol.
+    r"""Lower the objectives of a stack until each max|gradient| <= tol and little is left to gain.
 
     .. math:: \theta_b \leftarrow \theta_b + t_b p_b, \qquad
               \|H_b p_b + g_b\| \le \eta_b \|g_b\|, \qquad b = 1 \dots B
@@ -113,24 +118,25 @@ def minimize_together(stack: Any, params: Array, *, tol: float, max_iter: int) -
 def _minimize(stack: Any, params: Array, tol: float, max_iter: int) -> Solutions:
     backend, n_problems = stack.backend, params.shape[0]
     point = _evaluate(stack, params)
+    left = np.full(n_problems, np.inf)
     first, idle = np.zeros(n_problems), np.zeros(n_problems, dtype=int)
-    n_iter = np.zeros(n_problems, dtype=np.int32)
+    n_iter, eps = np.zeros(n_problems, dtype=np.int32), eps_of(params, backend.xp)
     stalled = np.zeros(n_problems, dtype=bool)
     while True:
-        status = [
-            _outcome(*facts, tol=tol, max_iter=max_iter)
-            for facts in zip(point.value, point.error, idle, stalled, n_iter, strict=True)
-        ]
+        low = np.minimum(point.gap, left)
+        facts = zip(point.value, point.error, low, stack.alphas, idle, stalled, n_iter, strict=True)
+        status = [_outcome(*own, eps=eps, tol=tol, max_iter=max_iter) for own in facts]
         going = np.array([one is None for one in status])
         if not going.any():
             ends = [one for one in status if one is not None]
-            return Solutions(point.params, point.value, point.error, ends, n_iter)
+            gap = np.minimum(point.gap, point.value)
+            return Solutions(point.params, point.value, point.error, gap, ends, n_iter)
         places = np.flatnonzero(going)
         here, start = stack.take(places), point.take(places, backend)
         direction, first[places] = _direction(here, start, first[places], tol)
         following, moved, promise = _search(here, start, direction)
         halved = moved & (following.error <= 0.5 * start.error)
-        eps = eps_of(params, backend.xp)
+        left[places] = _left(start, following, promise)
         at_rounding = promise <= NOISE * eps * np.abs(start.value)
         idle[places] = np.where(at_rounding & ~halved, idle[places] + 1, 0)
         stalled[places], n_iter[places] = ~moved, n_iter[places] + moved
@@ -140,12 +146,21 @@ def _minimize(stack: Any, params: Array, tol: float, max_iter: int) -> Solutions
 
 
 def _evaluate(stack: Any, params: Array) -> _Point:
-    """One pass; values and max|gradient| come to the host in one transfer."""
+    """One pass; values, max|gradient| and gaps come to the host in one transfer."""
     backend, xp = stack.backend, stack.backend.xp
     value, gradient = stack.value_and_grad(params)
-    error = xp.astype(stack.certify(params, gradient), value.dtype)
-    value, error = backend.to_numpy(xp.stack([value, error]))
-    return _Point(params, gradient, value, error)
+    error = xp.astype(stack.error(params, gradient), value.dtype)
+    gap = xp.astype(stack.gap(params, value, gradient), value.dtype)
+    return _Point(params, gradient, *backend.to_numpy(xp.stack([value, error, gap])))
+
+
+def _left(start: _Point, end: _Point, promise: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Estimates of what is left to gain, as `accel.solvers.certificate.foretold` makes one."""
+    decrease = start.value - end.value
+    is_foretold = (decrease >= promise / FORETOLD) & (decrease <= promise * FORETOLD)
+    share = CAUTION * (end.error / np.where(start.error > 0, start.error, np.inf)) ** 2
+    left: NDArray[np.float64] = np.where(is_foretold, promise * np.minimum(1.0, share), promise)
+    return left
 
 
 def _direction(
@@ -198,10 +213,13 @@ def _search(
 def _outcome(
     value: float,
     error: float,
+    left: float,
+    alpha: float,
     idle: int,
     stalled: bool,
     n_iter: int,
     *,
+    eps: float,
     tol: float,
     max_iter: int,
 ) -> Status | None:
@@ -209,7 +227,10 @@ def _outcome(
     if not (isfinite(value) and isfinite(error)):
         return Status.DIVERGED
     if error <= tol:
-        return Status.CONVERGED
+        if left <= max(tol, NOISE * eps) * abs(value) or stalled or idle > MOST_IDLE:
+            return Status.CONVERGED
+        if alpha <= HELD and value <= tol:
+            return Status.SEPARABLE
     if idle > MOST_IDLE or (stalled and idle):
         return Status.ROUNDING
     if stalled:

@@ -35,7 +35,13 @@ KINDS = {
 }
 
 
-def open_data(path: str | Path, *, target: str | None = None, weight: str | None = None) -> Data:
+def open_data(
+    path: str | Path,
+    *,
+    target: str | None = None,
+    weight: str | None = None,
+    header: bool = True,
+) -> Data:
     """Rows on disk, with their labels and weights.
 
     Parameters
@@ -49,6 +55,8 @@ def open_data(path: str | Path, *, target: str | None = None, weight: str | None
         file.
     weight : str, optional
         Where the weights are, in the same way; no column where not given.
+    header : bool, default=True
+        Whether the first row of a .csv file holds the names of its columns.
 
     Returns
     -------
@@ -62,10 +70,16 @@ def open_data(path: str | Path, *, target: str | None = None, weight: str | None
         read.
     """
     path = Path(path)
-    return _kind(path).data(path, target, weight)
+    kind = _kind(path)
+    if header:
+        return kind.data(path, target, weight)
+    _check_csv(path)
+    return csv_data(path, target, weight, header=False)
 
 
-def open_rows(path: str | Path, columns: Sequence[str] | None = None) -> Source:
+def open_rows(
+    path: str | Path, columns: Sequence[str] | None = None, *, header: bool = True
+) -> Source:
     """Rows on disk without labels: what a model is asked to label.
 
     Parameters
@@ -74,6 +88,8 @@ def open_rows(path: str | Path, columns: Sequence[str] | None = None) -> Source:
         As for `open_data`; labels that may be there are not read.
     columns : sequence of str, optional
         Columns of a table by name, in this order; all where not given.
+    header : bool, default=True
+        As for `open_data`.
 
     Returns
     -------
@@ -86,7 +102,16 @@ def open_rows(path: str | Path, columns: Sequence[str] | None = None) -> Source:
         As `open_data`.
     """
     path = Path(path)
-    return _kind(path).rows(path, columns)
+    kind = _kind(path)
+    if header:
+        return kind.rows(path, columns)
+    _check_csv(path)
+    return csv_rows(path, columns, header=False)
+
+
+def _check_csv(path: Path) -> None:
+    if path.suffix.lower() != ".csv":
+        raise DataError(f"{path}: only a .csv file may be without a header.")
 
 
 def _kind(path: Path) -> Kind:

@@ -222,8 +222,10 @@ def split_columns(
             raise DataError(f"{path} has no column {name!r} for {role}: {', '.join(names)}.")
     target = target or (rest or list(names))[-1]
     features = tuple(name for name in rest if name != target)
+    _checked_features(path, features)
     if not features:
-        hint = ", separate columns by commas" if ";" in target else ""
+        is_separated = any(mark in target for mark in (";", "\t", "|"))
+        hint = ", separate columns by commas" if is_separated else ""
         raise DataError(f"{path} has no column beside the target {target!r}{hint}.")
     return features, target
 
@@ -235,6 +237,16 @@ def checked_names(path: Path, names: Sequence[str]) -> None:
         if name in seen:
             raise DataError(f"{path} has two columns named {name!r}: rename one.")
         seen.add(name)
+
+
+def _checked_features(path: Path, names: Sequence[str]) -> None:
+    """Raise a DataError where a column has no name: the row numbers that pandas writes."""
+    for place, name in enumerate(names):
+        if not name or name.startswith("Unnamed: "):
+            raise DataError(
+                f"{path}: column {place + 1} has no name, as the row numbers that pandas writes: "
+                "leave it out, with to_csv(index=False), or give it a name."
+            )
 
 
 def named_columns(
@@ -249,6 +261,8 @@ def named_columns(
     """
     checked_names(path, names)
     chosen = tuple(str(name) for name in (names if wanted is None else wanted))
+    if wanted is None:
+        _checked_features(path, chosen)
     missing = [name for name in chosen if name not in names]
     if missing:
         raise DataError(f"{path} has no column {missing[0]!r}: the model needs it by name.")
