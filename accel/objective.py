@@ -245,8 +245,7 @@ class Objective:
 
     def converted(self, X: Array) -> Array:
         """Rows of X, less the shift, without its factor, in the dtype of the arithmetic."""
-        X = converted(X, self.dtype, xp=self.backend.xp)
-        return X if self.shift is None else X - self.shift
+        return converted(X, self.dtype, self.shift, xp=self.backend.xp)
 
     def error(self, params: Array, gradient: Array) -> Array:
         """max|gradient|, 0-d, on the device: what the tolerance is compared with.
@@ -288,8 +287,7 @@ class Objective:
         if mean is not None:
             W, b = self._split(gradient)
             centred = self._join(W - xp.astype(mean, xp.float64)[:, None] * b, b)
-        gap = duality_gap(params, value, centred, self.penalty, self.l1, xp=xp)
-        return value, self.error(params, gradient), gap
+        return value, self.error(params, gradient), self.gap(params, value, centred)
 
     def gap(self, params: Array, value: Array, gradient: Array) -> Array:
         """The duality gap in these coordinates and this arithmetic, see `duality_gap`."""

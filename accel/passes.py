@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 Array = Any
 
 
-def converted(X: Array, dtype: Any, *, xp: Any) -> Array:
-    """Rows of a dense or sparse X in this dtype; X itself where it is."""
-    return in_dtype(X, dtype) if is_sparse(X) else xp.astype(X, dtype, copy=False)
+def converted(X: Array, dtype: Any, shift: Array | None, *, xp: Any) -> Array:
+    """Rows of a dense or sparse X in this dtype, less the shift; X itself where it is that."""
+    X = in_dtype(X, dtype) if is_sparse(X) else xp.astype(X, dtype, copy=False)
+    return X if shift is None else X - shift
 
 
 class FormulaPass:
@@ -89,8 +90,7 @@ class FormulaPass:
 
     def _rows(self, X: Array) -> Array:
         """Rows of X, in the dtype of the arithmetic, less the shift."""
-        X = converted(X, self.dtype, xp=self._xp)
-        return X if self.shift is None else X - self.shift
+        return converted(X, self.dtype, self.shift, xp=self._xp)
 
     def _of(self, scaled: Array, X: Array, Y: Array, s: Array) -> tuple[Array, Array]:
         """Without the penalty, and in the scaled parameters."""

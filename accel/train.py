@@ -224,7 +224,7 @@ def train(
         If there are no labels, or too few rows to split.
     """
     prepare_folder(out)
-    earlier = set_aside(out / MODEL)
+    set_aside(out / MODEL)  # one that is read-only is refused before the fit
     if data.y is not None:
         check_storable(np.unique(data.y))  # a model that cannot be written is not fitted
     train_rows, test_rows = split(data, test_size=test_size, seed=seed)
@@ -235,8 +235,6 @@ def train(
     stages.seconds["of it transfer"] = model.account_.seconds.get("transfer", 0.0)
     # first of all: whatever fails later, the fit is kept
     place = kept(model, out, data.feature_names)
-    if place == out / MODEL and earlier is not None:
-        warnings.warn(f"the model that was in {out} is now {earlier}.", UserWarning, stacklevel=2)
     with stages("predict"):
         on_train, on_test = parts.predictions(model)
     trained = _judged(model, data.y, (train_rows, on_train), (test_rows, on_test))

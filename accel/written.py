@@ -45,6 +45,9 @@ def kept(model: Any, out: Path, names: Sequence[str] | None) -> Path | None:
         if earlier is not None:
             path.rename(earlier)
         save_model(model, path, feature_names=names)
+        if earlier is not None:
+            message = f"the model that was in {out} is now {earlier}."
+            warnings.warn(message, UserWarning, stacklevel=3)
         return path
     except OSError as error:
         refusal = f"{path} cannot be written ({error.strerror or error})"

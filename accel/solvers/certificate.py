@@ -23,6 +23,31 @@ def eps_of(array: Array, xp: Any) -> float:
     return float(xp.finfo(array.dtype).eps)
 
 
+def negligible(value: Any, tol: float, eps: float) -> Any:
+    """The gain that does not matter beside an objective; numbers or NumPy arrays."""
+    return max(tol, NOISE * eps) * np.abs(value)
+
+
+def left_by_model(promise: Any, decrease: Any, error: Any, error_after: Any) -> Any:
+    """What a quadratic model tells of the gain that is left; numbers or NumPy arrays.
+
+    Parameters
+    ----------
+    promise, decrease : float or ndarray
+        What it promised for the last update, and what that gained.
+    error, error_after : float or ndarray
+        max|gradient| before the update and after it.
+
+    Returns
+    -------
+    float or ndarray
+        The promise, where the gain was another or nothing is known of the gradient.
+    """
+    is_foretold = (decrease >= promise / FORETOLD) & (decrease <= promise * FORETOLD) & (error > 0)
+    share = CAUTION * (error_after / np.where(error > 0, error, 1.0)) ** 2
+    return np.where(is_foretold, promise * np.minimum(1.0, share), promise)
+
+
 def foretold(state: State, following: State) -> State:
     r"""The following state with its decrease, and an estimate of what is left.
 
@@ -32,13 +57,12 @@ def foretold(state: State, following: State) -> State:
     decreases are taken to fall by a constant factor.
     """
     decrease, before = state.value - following.value, following.promise
-    left = before
     if before == float("inf"):
         last = state.decrease
         is_falling = 0 <= decrease < last < float("inf")
-        left = decrease * decrease / (last - decrease) if is_falling else left
-    elif before / FORETOLD <= decrease <= before * FORETOLD and state.error > 0:
-        left = before * min(1.0, CAUTION * (following.error / state.error) ** 2)
+        left = decrease * decrease / (last - decrease) if is_falling else before
+    else:
+        left = float(left_by_model(before, decrease, state.error, following.error))
     return replace(following, decrease=decrease, left=max(left, following.least))
 
 
@@ -63,7 +87,7 @@ class Certificate:
         if not objective.is_convex:
             return True
         backend = objective.backend
-        least = max(self.tol, NOISE * eps_of(state.params, backend.xp)) * abs(state.value)
+        least = negligible(state.value, self.tol, eps_of(state.params, backend.xp))
         if state.left <= least:
             return True
         with np.errstate(all="ignore"):

@@ -16,7 +16,7 @@ from accel.solvers.status import Status
 Array = Any
 # Endings in float32 that say of its rounding only: the objective may be far from its minimum.
 UNDECIDED = (Status.STALLED, Status.ROUNDING)
-HELD = 2.0  # max|gradient| of rounded coefficients may be so many times that of the result, or tol
+WORSE = 2.0  # max|gradient| of rounded coefficients may be so many times that of the result, or tol
 
 
 def ended_in_float64(
@@ -118,6 +118,6 @@ def held(
     with np.errstate(all="ignore"):
         numbers = one.certify(params, *one.value_and_grad(params))
     value, error, gap = backend.scalars(*numbers)
-    if error <= max(tol, HELD * solution.error):
+    if error <= max(tol, WORSE * solution.error):
         return rounded, replace(solution, value=value, error=error, gap=min(gap, value)), ()
     return found, solution, ("coef_ and intercept_ in float64: float32 does not hold this model.",)

@@ -14,7 +14,7 @@ from accel.conditioning import coordinates, look, suited
 from accel.conditioning.standardised import Coordinates
 from accel.objective import Objective
 from accel.penalties import alpha_of
-from accel.solvers.exactly import ended_in_float64
+from accel.solvers.exactly import UNDECIDED, ended_in_float64
 from accel.solvers.loop import minimize
 from accel.solvers.planning import Plan, plan
 from accel.solvers.status import Status
@@ -208,7 +208,7 @@ def _solved(
     problem = here.of(stack, stack, starts)
     found = minimize_together(problem, problem.start, tol=tol, max_iter=max_iter)
     found = replace(found, params=problem.leave(found.params))
-    undecided = np.array([one in (Status.ROUNDING, Status.STALLED) for one in found.status])
+    undecided = np.array([one in UNDECIDED for one in found.status])
     if found.params.dtype == xp.float64 or not undecided.any():
         return found
     places = np.flatnonzero(undecided)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.solvers.certificate import CAUTION, FORETOLD, HELD, NOISE, eps_of
+from accel.solvers.certificate import HELD, NOISE, eps_of, left_by_model, negligible
 from accel.solvers.curvature import metric
 from accel.solvers.line_search import HALVINGS, SUFFICIENT_DECREASE, VALUE_NOISE
 from accel.solvers.loop import MOST_IDLE
@@ -136,7 +136,8 @@ def _minimize(stack: Any, params: Array, tol: float, max_iter: int) -> Solutions
         direction, first[places] = _direction(here, start, first[places], tol)
         following, moved, promise = _search(here, start, direction)
         halved = moved & (following.error <= 0.5 * start.error)
-        left[places] = _left(start, following, promise)
+        decrease = start.value - following.value
+        left[places] = left_by_model(promise, decrease, start.error, following.error)
         at_rounding = promise <= NOISE * eps * np.abs(start.value)
         idle[places] = np.where(at_rounding & ~halved, idle[places] + 1, 0)
         stalled[places], n_iter[places] = ~moved, n_iter[places] + moved
@@ -152,15 +153,6 @@ def _evaluate(stack: Any, params: Array) -> _Point:
     error = xp.astype(stack.error(params, gradient), value.dtype)
     gap = xp.astype(stack.gap(params, value, gradient), value.dtype)
     return _Point(params, gradient, *backend.to_numpy(xp.stack([value, error, gap])))
-
-
-def _left(start: _Point, end: _Point, promise: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Estimates of what is left to gain, as `accel.solvers.certificate.foretold` makes one."""
-    decrease = start.value - end.value
-    is_foretold = (decrease >= promise / FORETOLD) & (decrease <= promise * FORETOLD)
-    share = CAUTION * (end.error / np.where(start.error > 0, start.error, np.inf)) ** 2
-    left: NDArray[np.float64] = np.where(is_foretold, promise * np.minimum(1.0, share), promise)
-    return left
 
 
 def _direction(
@@ -227,7 +219,7 @@ def _outcome(
     if not (isfinite(value) and isfinite(error)):
         return Status.DIVERGED
     if error <= tol:
-        if left <= max(tol, NOISE * eps) * abs(value) or stalled or idle > MOST_IDLE:
+        if left <= negligible(value, tol, eps) or stalled or idle > MOST_IDLE:
             return Status.CONVERGED
         if alpha <= HELD and value <= tol:
             return Status.SEPARABLE
